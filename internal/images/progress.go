@@ -1,0 +1,63 @@
+package images
+
+import (
+	"sync"
+	"time"
+)
+
+// rateWindow is the time over which the speed of a download is measured.
+const rateWindow = time.Second
+
+// progress is what Downloads tells about a running download.
+type progress struct {
+	mu      sync.Mutex
+	d       Download
+	since   time.Time // start of the window
+	counted int64     // bytes in the window
+}
+
+func newProgress(ref string, now time.Time) *progress {
+	return &progress{d: Download{Ref: ref, Waiting: true, Total: -1, Started: now}, since: now}
+}
+
+func (p *progress) start(url string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.d.Waiting, p.d.URL, p.since = false, url, time.Now()
+}
+
+func (p *progress) add(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.d.Bytes += int64(n)
+	p.counted += int64(n)
+	if elapsed := time.Since(p.since); elapsed >= rateWindow {
+		p.d.Rate = float64(p.counted) / elapsed.Seconds()
+		p.since, p.counted = time.Now(), 0
+	}
+}
+
+// set corrects the number of bytes when an attempt starts over.
+func (p *progress) set(bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.d.Bytes = bytes
+}
+
+func (p *progress) setTotal(total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.d.Total = total
+}
+
+// snapshot returns the state with a rate that also falls while nothing comes.
+func (p *progress) snapshot() Download {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := p.d
+	elapsed := time.Since(p.since)
+	if elapsed >= rateWindow || d.Rate == 0 && elapsed > 0 {
+		d.Rate = float64(p.counted) / elapsed.Seconds()
+	}
+	return d
+}

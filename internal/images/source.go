@@ -1,0 +1,132 @@
+package images
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	sourcesName = "sources.json"
+	// dateSettled is how old a Last-Modified must be to stand for the very
+	// bytes: RFC 9110, 8.8.2.2 leaves it to us, its predecessor said a minute.
+	dateSettled = time.Minute
+)
+
+// source is what a server said about the content that a digest stands for. The
+// store remembers it per URL, so that a pull of an unchanged image, which
+// kubelet asks for with each pod whose tag is "latest", moves no data.
+// The file is a cache: losing it costs a download.
+type source struct {
+	ETag         string `json:"etag,omitempty"`
+	LastModified string `json:"lastModified,omitempty"`
+	Digest       string `json:"digest"`
+}
+
+// sourceOf keeps what identifies the very bytes: strong ETags, settled dates.
+func sourceOf(h http.Header) source {
+	var s source
+	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		s.ETag = tag
+	}
+	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	if err != nil {
+		return s
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err == nil && now.Sub(modified) >= dateSettled {
+		s.LastModified = h.Get("Last-Modified")
+	}
+	return s
+}
+
+// validator returns what If-Range takes, or "".
+func (s source) validator() string {
+	if s.ETag != "" {
+		return s.ETag
+	}
+	return s.LastModified
+}
+
+// condition asks for the content only if it has changed.
+func (s source) condition(h http.Header) {
+	switch {
+	case s.Digest == "":
+	case s.ETag != "":
+		h.Set("If-None-Match", s.ETag)
+	case s.LastModified != "":
+		h.Set("If-Modified-Since", s.LastModified)
+	}
+}
+
+// sourceKey stands for a URL that may hold secrets.
+func sourceKey(url string) string {
+	sum := sha256.Sum256([]byte(url))
+	return hex.EncodeToString(sum[:])
+}
+
+// source returns what is known about a URL if the content is still stored.
+func (s *Store) source(url string) source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src := s.loadSources()[sourceKey(url)]
+	ix, err := s.index()
+	if err != nil || ix.data[src.Digest].size == 0 || s.checked[src.Digest].err != nil {
+		return source{}
+	}
+	return src
+}
+
+// remember writes down what the server said about stored content.
+func (s *Store) remember(url string, src source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sources := s.loadSources()
+	if src.validator() == "" {
+		delete(sources, sourceKey(url))
+	} else {
+		sources[sourceKey(url)] = src
+	}
+	if ix, err := s.index(); err == nil {
+		for key, known := range sources {
+			if _, stored := ix.data[known.Digest]; !stored {
+				delete(sources, key)
+			}
+		}
+	}
+	if err := s.saveSources(); err != nil {
+		s.opts.Warn(fmt.Errorf("image store: %w", err))
+	}
+}
+
+// loadSources needs s.mu. A file that does not parse counts as empty.
+func (s *Store) loadSources() map[string]source {
+	if s.sources == nil {
+		s.sources = map[string]source{}
+		if text, err := os.ReadFile(filepath.Join(s.opts.Dir, sourcesName)); err == nil {
+			if json.Unmarshal(text, &s.sources) != nil {
+				s.sources = map[string]source{}
+			}
+		}
+	}
+	return s.sources
+}
+
+// saveSources needs s.mu. It does not sync: see source.
+func (s *Store) saveSources() error {
+	text, err := json.Marshal(s.sources)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.opts.Dir, sourcesName)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}

@@ -1,0 +1,144 @@
+package images
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Translation is one configuration that maps image names to URLs. It is the
+// whole of a translation file, and the spec of a VirtletImageMapping.
+type Translation struct {
+	// Source says where the configuration came from, for messages.
+	Source string `json:"-"`
+	// Prefix restricts the rules to names below "<prefix>/", and is taken off
+	// before they are tried.
+	Prefix string `json:"prefix,omitempty"`
+	// Rules are tried in order, but all exact names before all regexps.
+	Rules []Rule `json:"translations,omitempty"`
+	// Transports are the profiles that rules name. "" is the default one.
+	Transports map[string]Profile `json:"transports,omitempty"`
+}
+
+// Rule maps the names it matches to a URL.
+type Rule struct {
+	// Name matches a whole name. With ":tag" it matches that tag only.
+	Name string `json:"name,omitempty"`
+	// Regexp matches anywhere in the name without its tag, unless anchored.
+	Regexp string `json:"regexp,omitempty"`
+	// URL is the image's address; "$1" and "${name}" refer to Regexp's groups.
+	URL string `json:"url"`
+	// Transport is the name of a profile of the same configuration.
+	Transport string `json:"transport,omitempty"`
+}
+
+// Resolution is what a name was translated to.
+type Resolution struct {
+	// URL is where to fetch. It may hold credentials: print RedactURL of it.
+	URL string
+	// Profile is how to fetch.
+	Profile Profile
+	// ProfileName is the profile's name, "" for the default one.
+	ProfileName string
+	// Source and Rule say which rule matched; Rule is nil when none did and
+	// the name itself is the URL.
+	Source string
+	Rule   *Rule
+}
+
+// Translate finds the first rule that matches the name: the configurations in
+// the order given, in each of them exact names before regexps. Without a match
+// the name is the URL. A URL without "://" gets the protocol put in front.
+// It touches no file and cannot fail: regexps that do not compile are passed to
+// warn, and skipped.
+func Translate(n Name, configs []Translation, o TranslateOptions) Resolution {
+	for i := range configs {
+		if res, ok := configs[i].match(n, o); ok {
+			res.URL = withProtocol(res.URL, o.Protocol)
+			return res
+		}
+	}
+	return Resolution{URL: withProtocol(n.Path, o.Protocol)}
+}
+
+// TranslateOptions adjust Translate.
+type TranslateOptions struct {
+	// Protocol is "https" or "http".
+	Protocol string
+	// NoRegexp leaves out the regexp rules.
+	NoRegexp bool
+	// Warn gets the broken rules; it may be nil.
+	Warn func(error)
+}
+
+func (o TranslateOptions) warn(err error) {
+	if o.Warn != nil {
+		o.Warn(err)
+	}
+}
+
+func (t *Translation) match(n Name, o TranslateOptions) (Resolution, bool) {
+	path := n.Path
+	if t.Prefix != "" {
+		var ok bool
+		if path, ok = strings.CutPrefix(path, strings.TrimSuffix(t.Prefix, "/")+"/"); !ok {
+			return Resolution{}, false
+		}
+	}
+	if r := t.matchName(path, n.Tag); r != nil {
+		return t.resolution(r, r.URL), true
+	}
+	if o.NoRegexp {
+		return Resolution{}, false
+	}
+	return t.matchRegexp(path, o)
+}
+
+// matchName prefers a rule for the very tag to one for the name.
+func (t *Translation) matchName(path, tag string) *Rule {
+	tagged := path + ":" + tag
+	var found *Rule
+	for i := range t.Rules {
+		switch r := &t.Rules[i]; {
+		case r.Name == "":
+		case r.Name == tagged:
+			return r
+		case r.Name == path && found == nil:
+			found = r
+		}
+	}
+	return found
+}
+
+func (t *Translation) matchRegexp(path string, o TranslateOptions) (Resolution, bool) {
+	for i := range t.Rules {
+		r := &t.Rules[i]
+		if r.Name != "" || r.Regexp == "" {
+			continue
+		}
+		re, err := regexp.Compile(r.Regexp)
+		if err != nil {
+			o.warn(fmt.Errorf("translation %s: rule %d skipped: regexp: %w", t.Source, i+1, err))
+			continue
+		}
+		if m := re.FindStringSubmatchIndex(path); m != nil {
+			return t.resolution(r, string(re.ExpandString(nil, r.URL, path, m))), true
+		}
+	}
+	return Resolution{}, false
+}
+
+// resolution looks the profile up. As in Virtlet an unknown one means plain defaults.
+func (t *Translation) resolution(r *Rule, url string) Resolution {
+	return Resolution{
+		URL: url, Profile: t.Transports[r.Transport], ProfileName: r.Transport,
+		Source: t.Source, Rule: r,
+	}
+}
+
+func withProtocol(url, protocol string) string {
+	if strings.Contains(url, "://") {
+		return url
+	}
+	return protocol + "://" + url
+}
