@@ -1,0 +1,128 @@
+package dhcp
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/net/bpf"
+)
+
+// Verdicts of a traffic-control program in direct-action mode (linux/pkt_cls.h).
+const (
+	verdictPass = 0xffffffff // TC_ACT_UNSPEC
+	verdictDrop = 2          // TC_ACT_SHOT
+)
+
+// GuestFilter is the classic BPF program, for the tap's ingress, that drops what must not leave the guest's side of the
+// bridge: DHCP in either direction and frames for the server itself. Its result is a traffic-control action.
+func GuestFilter() []bpf.RawInstruction {
+	mac := ServerMAC()
+	p := newProgram()
+	p.load(0, 4).unless(binary.BigEndian.Uint32(mac), "not the server")
+	p.load(4, 2).when(uint32(binary.BigEndian.Uint16(mac[4:])), "match")
+	p.label("not the server")
+	p.load(12, 2).when(etherTypeARP, "arp").unless(etherTypeIPv4, "no match")
+	p.udpPort().when(serverPort, "match").when(clientPort, "match").jump("no match")
+	p.label("arp").matchServerARP()
+	return p.end(verdictDrop, verdictPass)
+}
+
+// NetworkFilter is the program for the ingress of the link on the other side: it drops DHCP that comes from the network.
+func NetworkFilter() []bpf.RawInstruction {
+	p := newProgram()
+	p.load(12, 2).unless(etherTypeIPv4, "no match")
+	p.udpPort().when(serverPort, "match").unless(clientPort, "no match")
+	return p.end(verdictDrop, verdictPass)
+}
+
+// captureFilter is the socket's filter: requests to a DHCP server, and ARP requests for this one. Its result is the
+// number of bytes to keep.
+func captureFilter() []bpf.RawInstruction {
+	p := newProgram()
+	p.load(12, 2).when(etherTypeARP, "arp").unless(etherTypeIPv4, "no match")
+	p.udpPort().when(serverPort, "match").jump("no match")
+	p.label("arp").matchServerARP()
+	return p.end(maxFrame, 0)
+}
+
+// program assembles a filter with named, forward-only jumps. "match" and "no match" are its two ends.
+type program struct {
+	code   []bpf.Instruction
+	jumps  map[int]string // index of a jump -> where to
+	labels map[string]int
+}
+
+func newProgram() *program {
+	return &program{jumps: make(map[int]string), labels: make(map[string]int)}
+}
+
+func (p *program) add(i bpf.Instruction) *program {
+	p.code = append(p.code, i)
+	return p
+}
+
+func (p *program) label(name string) *program {
+	p.labels[name] = len(p.code)
+	return p
+}
+
+func (p *program) load(offset, size int) *program {
+	return p.add(bpf.LoadAbsolute{Off: uint32(offset), Size: size})
+}
+
+// when jumps if what was loaded equals value.
+func (p *program) when(value uint32, label string) *program {
+	p.jumps[len(p.code)] = label
+	return p.add(bpf.JumpIf{Cond: bpf.JumpEqual, Val: value})
+}
+
+// unless jumps if what was loaded differs from value.
+func (p *program) unless(value uint32, label string) *program {
+	p.jumps[len(p.code)] = label
+	return p.add(bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: value})
+}
+
+func (p *program) jump(label string) *program {
+	p.jumps[len(p.code)] = label
+	return p.add(bpf.Jump{})
+}
+
+// udpPort loads the destination port of an IPv4 UDP packet; other packets, and later fragments, do not match.
+func (p *program) udpPort() *program {
+	p.load(etherLen+9, 1).unless(protocolUDP, "no match")
+	p.load(etherLen+6, 2).add(bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x1fff}).unless(0, "no match")
+	p.add(bpf.LoadMemShift{Off: etherLen})
+	return p.add(bpf.LoadIndirect{Off: etherLen + 2, Size: 2})
+}
+
+// matchServerARP matches ARP requests for the server's address.
+func (p *program) matchServerARP() {
+	ip := ServerIP().As4()
+	p.load(etherLen+6, 2).unless(1, "no match")
+	p.load(etherLen+24, 4).unless(binary.BigEndian.Uint32(ip[:]), "no match")
+	p.jump("match")
+}
+
+func (p *program) end(match, noMatch uint32) []bpf.RawInstruction {
+	p.label("match").add(bpf.RetConstant{Val: match})
+	p.label("no match").add(bpf.RetConstant{Val: noMatch})
+	for i, label := range p.jumps {
+		p.resolve(i, p.labels[label]-i-1)
+	}
+	raw, err := bpf.Assemble(p.code)
+	if err != nil {
+		panic(fmt.Sprintf("dhcp: a constant program does not assemble: %v", err))
+	}
+	return raw
+}
+
+func (p *program) resolve(i, distance int) {
+	switch jump := p.code[i].(type) {
+	case bpf.JumpIf:
+		jump.SkipTrue = uint8(distance)
+		p.code[i] = jump
+	case bpf.Jump:
+		jump.Skip = uint32(distance)
+		p.code[i] = jump
+	}
+}

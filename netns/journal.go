@@ -1,0 +1,133 @@
+package netns
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// attachment is a journal entry: what has to be undone for a pod, written before it is done.
+type attachment struct {
+	Pod     Pod         `json:"pod"`
+	Network savedConfig `json:"network"`
+	// links are to be given back to the plugins as they made them. They are in a file of their own.
+	links []savedLink
+}
+
+// savedLink is a link of the plugins before a guest was put in its place.
+type savedLink struct {
+	Name      string         `json:"name"`
+	MAC       HardwareAddr   `json:"mac"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Routes    []Route        `json:"routes,omitempty"`
+}
+
+const (
+	journalSuffix = ".json"
+	linksSuffix   = ".links"
+)
+
+func (m *Manager) journalDir() string { return filepath.Join(m.o.CacheDir, "attachments") }
+
+func (m *Manager) journalPath(id string) string {
+	return filepath.Join(m.journalDir(), id+journalSuffix)
+}
+
+func (m *Manager) linksPath(id string) string { return filepath.Join(m.journalDir(), id+linksSuffix) }
+
+// writeJournal stores an entry durably: after a crash there is the old one or the new one.
+func (m *Manager) writeJournal(a attachment) error {
+	if err := os.MkdirAll(m.journalDir(), 0o700); err != nil {
+		return fmt.Errorf("netns: journal: %w", err)
+	}
+	raw, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+	}
+	if err := writeFileAtomic(m.journalPath(a.Pod.ID), raw); err != nil {
+		return fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+	}
+	return nil
+}
+
+// writeLinks notes links before they are changed. A power failure may lose the note: it takes the links with it.
+func (m *Manager) writeLinks(a attachment) error {
+	raw, err := json.Marshal(a.links)
+	if err == nil {
+		err = os.WriteFile(m.linksPath(a.Pod.ID), raw, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+	}
+	return nil
+}
+
+func writeFileAtomic(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tmp.Close() }()
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = unix.Fdatasync(int(tmp.Fd()))
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
+	return err
+}
+
+// readJournal returns a pod's entry; ok is false when there is none, or none that can be read.
+func (m *Manager) readJournal(id string) (a attachment, ok bool) {
+	raw, err := os.ReadFile(m.journalPath(id))
+	if err != nil || json.Unmarshal(raw, &a) != nil || a.Pod.ID != id {
+		return attachment{}, false
+	}
+	if raw, err = os.ReadFile(m.linksPath(id)); err == nil && json.Unmarshal(raw, &a.links) != nil {
+		a.links = nil
+	}
+	return a, true
+}
+
+func (m *Manager) removeJournal(id string) error {
+	for _, path := range []string{m.linksPath(id), m.journalPath(id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("netns: journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// Attachments returns the pods whose attachment was begun and not undone completely, with or without a namespace. Those
+// that the caller does not know are to be passed to [Manager.Teardown]. They survive a reboot, which their namespaces,
+// and so [Manager.Stray], do not.
+func (m *Manager) Attachments() ([]Pod, error) {
+	entries, err := os.ReadDir(m.journalDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("netns: journal: %w", err)
+	}
+	var pods []Pod
+	for _, e := range entries {
+		id, isEntry := strings.CutSuffix(e.Name(), journalSuffix)
+		if !isEntry || strings.HasPrefix(id, ".") {
+			continue
+		}
+		a, ok := m.readJournal(id)
+		if !ok {
+			a.Pod = Pod{ID: id}
+		}
+		pods = append(pods, a.Pod)
+	}
+	return pods, nil
+}

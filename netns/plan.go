@@ -1,0 +1,218 @@
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// plannedNIC is a link that becomes a NIC of the guest.
+type plannedNIC struct {
+	observed *observedLink
+	nic      Interface
+}
+
+// plan joins what the plugins report with what they made. The order of the NICs is the order of the result's addresses,
+// then of its remaining interfaces; everything else is believed of the kernel rather than of the report, in which
+// indexes, routes and gateways are often wrong or missing.
+func plan(result *types100.Result, observed []*observedLink, queues int) ([]plannedNIC, error) {
+	if len(result.IPs) == 0 {
+		return nil, fmt.Errorf("netns: %w: it has no address", ErrBadResult)
+	}
+	ordered, err := order(result, observed)
+	if err != nil {
+		return nil, err
+	}
+	var nics []plannedNIC
+	macs := make(map[string]string)
+	for i, o := range ordered {
+		nic, err := planNIC(result, o, i, queues)
+		if err != nil {
+			return nil, err
+		}
+		if other, twice := macs[nic.MAC.String()]; twice {
+			return nil, fmt.Errorf("netns: %w: links %s and %s have the same MAC address %s", ErrBadResult, other, nic.Name, nic.MAC)
+		}
+		macs[nic.MAC.String()] = nic.Name
+		nics = append(nics, plannedNIC{observed: o, nic: nic})
+	}
+	return nics, nil
+}
+
+func order(result *types100.Result, observed []*observedLink) ([]*observedLink, error) {
+	var ordered []*observedLink
+	add := func(o *observedLink) {
+		if !slices.Contains(ordered, o) {
+			ordered = append(ordered, o)
+		}
+	}
+	for _, ip := range result.IPs {
+		addr := toAddr(ip.Address.IP)
+		i := slices.IndexFunc(observed, func(o *observedLink) bool { return o.has(addr) })
+		if i < 0 {
+			return nil, fmt.Errorf("netns: %w: address %s is on no link in the pod's namespace", ErrBadResult, addr)
+		}
+		add(observed[i])
+	}
+	for _, reported := range result.Interfaces {
+		i := slices.IndexFunc(observed, func(o *observedLink) bool { return reported.Sandbox != "" && o.name() == reported.Name })
+		if i >= 0 {
+			add(observed[i])
+		}
+	}
+	return ordered, nil
+}
+
+func planNIC(result *types100.Result, o *observedLink, i, queues int) (Interface, error) {
+	if err := checkKind(o); err != nil {
+		return Interface{}, err
+	}
+	attrs := o.link.Attrs()
+	nic := Interface{
+		Name:   attrs.Name,
+		Tap:    fmt.Sprintf("tap%d", i),
+		Bridge: fmt.Sprintf("br%d", i),
+		MAC:    HardwareAddr(attrs.HardwareAddr),
+		MTU:    attrs.MTU,
+		Queues: queues,
+	}
+	for _, p := range inOrderOf(result, o.addresses) {
+		nic.Addresses = append(nic.Addresses, reachable(p, o))
+	}
+	nic.Routes = guestRoutes(result, o, nic.Addresses)
+	for _, r := range nic.Routes {
+		if r.IsDefault() && r.Gateway.IsValid() {
+			nic.Gateways = append(nic.Gateways, r.Gateway)
+		}
+	}
+	return nic, nil
+}
+
+// checkKind refuses links that do not work when their MAC address belongs to someone behind them.
+func checkKind(o *observedLink) error {
+	kind, attrs := o.link.Type(), o.link.Attrs()
+	switch kind {
+	case "macvlan", "macvtap", "ipvlan", "ipvtap", "tuntap", "bridge":
+		return fmt.Errorf("netns: %w: link %s is a %s; veth and other Ethernet links are accepted", ErrUnsupportedLink, attrs.Name, kind)
+	}
+	if attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6 {
+		return fmt.Errorf("netns: %w: link %s (%s) is not Ethernet", ErrUnsupportedLink, attrs.Name, kind)
+	}
+	return nil
+}
+
+// inOrderOf sorts addresses as the result lists them; those that it does not list come last.
+func inOrderOf(result *types100.Result, addresses []netip.Prefix) []netip.Prefix {
+	position := func(p netip.Prefix) int {
+		i := slices.IndexFunc(result.IPs, func(ip *types100.IPConfig) bool { return toAddr(ip.Address.IP) == p.Addr() })
+		if i < 0 {
+			return len(result.IPs)
+		}
+		return i
+	}
+	sorted := slices.Clone(addresses)
+	slices.SortStableFunc(sorted, func(a, b netip.Prefix) int { return position(a) - position(b) })
+	return sorted
+}
+
+// reachable narrows an address to itself if its subnet is not on the link, as with plugins that route every neighbour.
+func reachable(p netip.Prefix, o *observedLink) netip.Prefix {
+	if slices.Contains(o.connected, p.Masked()) {
+		return p
+	}
+	return netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+}
+
+// guestRoutes returns a link's routes as the kernel has them; where there are none, those that the result reports.
+func guestRoutes(result *types100.Result, o *observedLink, addresses []netip.Prefix) []Route {
+	routes := slices.Clone(o.routes)
+	if len(routes) == 0 {
+		routes = reportedRoutes(result, o)
+	}
+	for _, r := range slices.Clone(routes) {
+		if r.Gateway.IsValid() && !onLink(r.Gateway, addresses, routes) {
+			routes = append(routes, Route{Dst: netip.PrefixFrom(r.Gateway, r.Gateway.BitLen())})
+		}
+	}
+	slices.SortStableFunc(routes, compareRoutes)
+	return slices.Compact(routes)
+}
+
+func reportedRoutes(result *types100.Result, o *observedLink) []Route {
+	gateways := make(map[bool]netip.Addr) // by whether it is IPv4
+	for _, ip := range result.IPs {
+		gateway := toAddr(ip.Gateway)
+		if o.has(toAddr(ip.Address.IP)) && gateway.IsValid() && !gateways[gateway.Is4()].IsValid() {
+			gateways[gateway.Is4()] = gateway
+		}
+	}
+	var routes []Route
+	for _, r := range result.Routes {
+		dst, ok := toPrefix(&r.Dst)
+		gateway := toAddr(r.GW)
+		if ok && !gateway.IsValid() {
+			gateway = gateways[dst.Addr().Is4()]
+		}
+		if ok && gateway.IsValid() && leadsThrough(gateway, o) {
+			routes = append(routes, Route{Dst: dst.Masked(), Gateway: gateway})
+		}
+	}
+	return routes
+}
+
+// leadsThrough reports whether a reported gateway is behind this link and not behind another one.
+func leadsThrough(gateway netip.Addr, o *observedLink) bool {
+	return slices.ContainsFunc(o.addresses, func(p netip.Prefix) bool { return p.Contains(gateway) || p.IsSingleIP() })
+}
+
+// onLink reports whether a next hop is reachable without a route of its own.
+func onLink(gateway netip.Addr, addresses []netip.Prefix, routes []Route) bool {
+	if gateway.Is6() && gateway.IsLinkLocalUnicast() {
+		return true
+	}
+	return slices.ContainsFunc(addresses, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(gateway) }) ||
+		slices.ContainsFunc(routes, func(r Route) bool { return !r.Gateway.IsValid() && !r.IsDefault() && r.Dst.Contains(gateway) })
+}
+
+// compareRoutes puts on-link routes first and default routes last, so that next hops are reachable in this order.
+func compareRoutes(a, b Route) int {
+	if a.Gateway.IsValid() != b.Gateway.IsValid() {
+		if b.Gateway.IsValid() {
+			return -1
+		}
+		return 1
+	}
+	if a.Dst.Bits() != b.Dst.Bits() {
+		return b.Dst.Bits() - a.Dst.Bits()
+	}
+	return a.Dst.Addr().Compare(b.Dst.Addr())
+}
+
+// podIPs returns the result's addresses in order, but the first IPv4 address before all others.
+func podIPs(result *types100.Result) []netip.Addr {
+	var ips []netip.Addr
+	for _, ip := range result.IPs {
+		ips = append(ips, toAddr(ip.Address.IP))
+	}
+	if i := slices.IndexFunc(ips, netip.Addr.Is4); i > 0 {
+		first := ips[i]
+		ips = slices.Insert(slices.Delete(ips, i, i+1), 0, first)
+	}
+	return ips
+}
+
+// resultDNS returns the DNS of a result, leaving out servers that are not addresses.
+func resultDNS(result *types100.Result) DNS {
+	dns := DNS{Searches: result.DNS.Search, Options: result.DNS.Options}
+	if len(dns.Searches) == 0 && result.DNS.Domain != "" {
+		dns.Searches = []string{result.DNS.Domain}
+	}
+	for _, s := range result.DNS.Nameservers {
+		if addr, err := netip.ParseAddr(s); err == nil {
+			dns.Servers = append(dns.Servers, addr)
+		}
+	}
+	return dns
+}

@@ -1,0 +1,199 @@
+package netns
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+)
+
+func veth(index int, name, mac string) *observedLink {
+	return &observedLink{link: &netlink.Veth{LinkAttrs: netlink.LinkAttrs{
+		Index: index, Name: name, HardwareAddr: hardwareAddr(mac), MTU: 1500, EncapType: "ether",
+	}}}
+}
+
+func prefixes(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+// routes reads "destination" and "destination gateway" pairs.
+func routes(list ...string) []Route {
+	var out []Route
+	for _, s := range list {
+		dst, gateway, ok := strings.Cut(s, " ")
+		r := Route{Dst: netip.MustParsePrefix(dst)}
+		if ok {
+			r.Gateway = netip.MustParseAddr(gateway)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+func resultOf(ips ...string) *types100.Result {
+	r := &types100.Result{}
+	for _, s := range ips {
+		address, gateway, _ := strings.Cut(s, " ")
+		r.IPs = append(r.IPs, &types100.IPConfig{Address: *toIPNet(netip.MustParsePrefix(address)), Gateway: net.ParseIP(gateway)})
+	}
+	return r
+}
+
+func TestPlanRoutes(t *testing.T) {
+	tests := []struct {
+		name      string
+		result    *types100.Result
+		addresses []netip.Prefix
+		connected []netip.Prefix
+		routes    []Route
+		reported  []*types.Route
+		wantAddr  []netip.Prefix
+		want      []Route
+	}{
+		{
+			name:      "subnet and router",
+			addresses: prefixes("10.1.0.5/16"), connected: prefixes("10.1.0.0/16"), routes: routes("0.0.0.0/0 10.1.0.1"),
+			wantAddr: prefixes("10.1.0.5/16"), want: routes("0.0.0.0/0 10.1.0.1"),
+		},
+		{
+			name:      "Calico: single address, router on the link",
+			addresses: prefixes("10.1.0.5/32"), routes: routes("0.0.0.0/0 169.254.1.1", "169.254.1.1/32"),
+			wantAddr: prefixes("10.1.0.5/32"), want: routes("169.254.1.1/32", "0.0.0.0/0 169.254.1.1"),
+		},
+		{
+			name:      "router without a route to it",
+			addresses: prefixes("10.1.0.5/32"), routes: routes("0.0.0.0/0 169.254.1.1"),
+			wantAddr: prefixes("10.1.0.5/32"), want: routes("169.254.1.1/32", "0.0.0.0/0 169.254.1.1"),
+		},
+		{
+			name:      "neighbours behind the router",
+			addresses: prefixes("10.1.0.5/24"), routes: routes("10.1.0.0/24 10.1.0.1", "10.1.0.1/32", "0.0.0.0/0 10.1.0.1"),
+			wantAddr: prefixes("10.1.0.5/32"), want: routes("10.1.0.1/32", "10.1.0.0/24 10.1.0.1", "0.0.0.0/0 10.1.0.1"),
+		},
+		{
+			name:      "routes only in the result",
+			result:    resultOf("10.1.0.5/24 10.1.0.1"),
+			addresses: prefixes("10.1.0.5/24"), connected: prefixes("10.1.0.0/24"),
+			reported: []*types.Route{{Dst: *toIPNet(netip.MustParsePrefix("0.0.0.0/0"))}, {Dst: *toIPNet(netip.MustParsePrefix("172.16.0.0/12")), GW: net.ParseIP("10.1.0.2")}},
+			wantAddr: prefixes("10.1.0.5/24"), want: routes("172.16.0.0/12 10.1.0.2", "0.0.0.0/0 10.1.0.1"),
+		},
+		{
+			name:      "IPv6 router by its link-local address",
+			result:    resultOf("fd00::5/64"),
+			addresses: prefixes("fd00::5/64"), connected: prefixes("fd00::/64"), routes: routes("::/0 fe80::1"),
+			wantAddr: prefixes("fd00::5/64"), want: routes("::/0 fe80::1"),
+		},
+		{
+			name:      "route without a next hop",
+			addresses: prefixes("10.1.0.5/24"), connected: prefixes("10.1.0.0/24"), routes: routes("10.2.0.0/16", "0.0.0.0/0 10.2.0.1"),
+			wantAddr: prefixes("10.1.0.5/24"), want: routes("10.2.0.0/16", "0.0.0.0/0 10.2.0.1"),
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := veth(2, "eth0", "02:00:00:00:00:01")
+			o.addresses, o.connected, o.routes = tt.addresses, tt.connected, tt.routes
+			if tt.result == nil {
+				tt.result = resultOf(tt.addresses[0].String())
+			}
+			tt.result.Routes = tt.reported
+			nics, err := plan(tt.result, []*observedLink{o}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if nic := nics[0].nic; !reflect.DeepEqual(nic.Addresses, tt.wantAddr) || !reflect.DeepEqual(nic.Routes, tt.want) {
+				t.Errorf("addresses %v, routes %v\nwant      %v, routes %v", nic.Addresses, nic.Routes, tt.wantAddr, tt.want)
+			}
+		})
+	}
+}
+
+func TestPlanOrderAndRepair(t *testing.T) {
+	a, b, c := veth(2, "eth0", "02:00:00:00:00:01"), veth(3, "net1", "02:00:00:00:00:02"), veth(4, "l2", "02:00:00:00:00:03")
+	a.addresses, b.addresses = prefixes("10.1.0.5/24"), prefixes("10.2.0.5/24", "10.2.0.6/24")
+	r := resultOf("10.2.0.6/24", "10.1.0.5/24", "10.2.0.5/24")
+	r.IPs[0].Interface = types100.Int(7) // out of range: the kernel is believed
+	r.Interfaces = []*types100.Interface{{Name: "veth123"}, {Name: "l2", Sandbox: "/x"}, {Name: "eth0", Sandbox: "/x"}, {Name: "ghost", Sandbox: "/x"}}
+	nics, err := plan(r, []*observedLink{a, b, c}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range nics {
+		names = append(names, p.nic.Name)
+	}
+	if strings.Join(names, " ") != "net1 eth0 l2" || nics[0].nic.Addresses[0].Addr().String() != "10.2.0.6" {
+		t.Errorf("order %v, first %+v", names, nics[0].nic)
+	}
+	if ips := podIPs(r); len(ips) != 3 || ips[0].String() != "10.2.0.6" {
+		t.Errorf("pod addresses %v", ips)
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	ok := func() *observedLink {
+		o := veth(2, "eth0", "02:00:00:00:00:01")
+		o.addresses = prefixes("10.1.0.5/24")
+		return o
+	}
+	ipvlan := &observedLink{link: &netlink.IPVlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0", EncapType: "ether"}}, addresses: prefixes("10.1.0.5/24")}
+	infiniband := ok()
+	infiniband.link.Attrs().EncapType = "infiniband"
+	twin := veth(3, "net1", "02:00:00:00:00:01")
+	twin.addresses = prefixes("10.1.0.6/24")
+	tests := map[string]struct {
+		result   *types100.Result
+		observed []*observedLink
+		is       error
+	}{
+		"no address":      {resultOf(), []*observedLink{ok()}, ErrBadResult},
+		"unknown address": {resultOf("10.9.9.9/24"), []*observedLink{ok()}, ErrBadResult},
+		"no link":         {resultOf("10.1.0.5/24"), nil, ErrBadResult},
+		"ipvlan":          {resultOf("10.1.0.5/24"), []*observedLink{ipvlan}, ErrUnsupportedLink},
+		"infiniband":      {resultOf("10.1.0.5/24"), []*observedLink{infiniband}, ErrUnsupportedLink},
+		"same MAC":        {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), twin}, ErrBadResult},
+	}
+	for name, tt := range tests {
+		if _, err := plan(tt.result, tt.observed, 1); !errors.Is(err, tt.is) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestResultDNS(t *testing.T) {
+	r := &types100.Result{DNS: types.DNS{Nameservers: []string{"10.0.0.1", "nonsense", "fd00::1"}, Domain: "example.org"}}
+	if dns := resultDNS(r); len(dns.Servers) != 2 || dns.Searches[0] != "example.org" {
+		t.Errorf("DNS %+v", dns)
+	}
+}
+
+func TestHardwareAddr(t *testing.T) {
+	var mac HardwareAddr
+	if err := mac.UnmarshalText([]byte("0A:58:0A:F4:00:05")); err != nil || mac.String() != "0a:58:0a:f4:00:05" {
+		t.Errorf("%s, %v", mac, err)
+	}
+	for _, bad := range []string{"", "x", "0a:58:0a:f4:00", "00:00:00:00:fe:80:00:00"} {
+		if err := mac.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q accepted", bad)
+		}
+	}
+}
+
+func TestRandomMAC(t *testing.T) {
+	for range 32 {
+		if mac := randomMAC(); mac[0]&3 != 2 {
+			t.Fatalf("%s is not a locally administered unicast address", mac)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package netns
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/qemulet/qemulet/netns/dhcp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// plumb puts the guest in the place of the pod's links: each becomes a port of a bridge whose other port is a tap. It
+// returns the DHCP sockets on the taps (nil for a NIC without an IPv4 address). It runs inside the namespace.
+func (l *links) plumb(nics []plannedNIC) (sockets []dhcp.Conn, err error) {
+	defer func() {
+		if err != nil {
+			closeConns(sockets)
+		}
+	}()
+	if err := quietNamespace(); err != nil {
+		return nil, err
+	}
+	for _, p := range nics {
+		tap, err := l.plumbNIC(p)
+		if err != nil {
+			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)
+		}
+		socket, err := listenDHCP(p.nic, tap)
+		if err != nil {
+			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)
+		}
+		sockets = append(sockets, socket)
+	}
+	return sockets, nil
+}
+
+func (l *links) plumbNIC(p plannedNIC) (tapIndex int, err error) {
+	if err := l.strip(p.observed); err != nil {
+		return 0, err
+	}
+	bridge, err := l.createBridge(p.nic)
+	if err != nil {
+		return 0, err
+	}
+	if err := createTap(p.nic.Tap, p.nic.Queues); err != nil {
+		return 0, err
+	}
+	tap, err := l.LinkByName(p.nic.Tap)
+	if err != nil {
+		return 0, fmt.Errorf("find tap %s: %w", p.nic.Tap, err)
+	}
+	if err := l.LinkSetMTU(tap, p.nic.MTU); err != nil {
+		return 0, fmt.Errorf("set MTU %d on %s: %w", p.nic.MTU, p.nic.Tap, err)
+	}
+	// The filters come first: nothing crosses the bridge without them.
+	if err := l.dropIngress(tap.Attrs().Index, "no-dhcp-out", dhcp.GuestFilter()); err != nil {
+		return 0, err
+	}
+	if err := l.dropIngress(p.observed.index(), "no-dhcp-in", dhcp.NetworkFilter()); err != nil {
+		return 0, err
+	}
+	return tap.Attrs().Index, l.connect(bridge, p.observed.link, tap)
+}
+
+// createBridge makes a bridge that is no more than a cable: it learns no addresses, so that a guest's address that
+// moves is never looked for on the wrong side, and floods multicast.
+func (l *links) createBridge(nic Interface) (*netlink.Bridge, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = nic.Bridge, nic.MTU, randomMAC()
+	ageing, snooping := uint32(0), false
+	bridge := &netlink.Bridge{LinkAttrs: attrs, AgeingTime: &ageing, MulticastSnooping: &snooping}
+	if err := l.LinkAdd(bridge); err != nil {
+		return nil, fmt.Errorf("make bridge %s: %w", nic.Bridge, err)
+	}
+	return bridge, nil
+}
+
+func (l *links) connect(bridge netlink.Link, ports ...netlink.Link) error {
+	for _, port := range ports {
+		if err := l.LinkSetMasterByIndex(port, bridge.Attrs().Index); err != nil {
+			return fmt.Errorf("make %s a port of %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
+		}
+	}
+	for _, link := range append(ports, bridge) {
+		if err := l.LinkSetUp(link); err != nil {
+			return fmt.Errorf("set %s up: %w", link.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+// strip takes addresses, routes and the MAC address from a link: they are the guest's now.
+func (l *links) strip(o *observedLink) error {
+	for _, p := range o.addresses {
+		if !p.Addr().Is4() {
+			continue // went when IPv6 was disabled
+		}
+		err := l.AddrDel(o.link, &netlink.Addr{IPNet: toIPNet(p)})
+		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) { // a secondary address goes with its primary one
+			return fmt.Errorf("remove address %s: %w", p, err)
+		}
+	}
+	left, err := l.RouteList(o.link, netlink.FAMILY_V4)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for _, r := range left {
+		if err := l.RouteDel(&r); err != nil && !errors.Is(err, errNoRoute) {
+			return fmt.Errorf("remove route %s: %w", r, err)
+		}
+	}
+	if err := l.LinkSetHardwareAddr(o.link, randomMAC()); err != nil {
+		return fmt.Errorf("change MAC address: %w", err)
+	}
+	return nil
+}
+
+// randomMAC returns a locally administered unicast address.
+func randomMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails
+	mac[0] = mac[0]&^0x01 | 0x02
+	return mac
+}
+
+// quietNamespace makes the kernel a mere cable in the calling thread's namespace. Without IPv6 the links send no
+// router solicitations and listener reports and pick up no addresses of their own; the guest's IPv6 passes the bridge
+// as any other frame does.
+func quietNamespace() error {
+	settings := []struct{ path, value string }{
+		{"net/ipv6/conf/all/disable_ipv6", "1"},
+		// Packets on a bridge are not the host's to filter (br_netfilter).
+		{"net/bridge/bridge-nf-call-iptables", "0"},
+		{"net/bridge/bridge-nf-call-ip6tables", "0"},
+		{"net/bridge/bridge-nf-call-arptables", "0"},
+	}
+	for _, s := range settings {
+		if err := writeSysctl(s.path, s.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeSysctl sets a parameter in the calling thread's namespace. One that the kernel does not have needs no setting.
+func writeSysctl(path, value string) error {
+	err := os.WriteFile("/proc/sys/"+path, []byte(value), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("netns: set %s to %s: %w", path, value, err)
+	}
+	return nil
+}
+
+func listenDHCP(nic Interface, tapIndex int) (dhcp.Conn, error) {
+	if _, ok := nic.ipv4(); !ok {
+		return nil, nil
+	}
+	return dhcp.Listen(tapIndex)
+}
+
+// ipv4 returns the address that DHCP gives to the guest: the first IPv4 address.
+func (i Interface) ipv4() (netip.Prefix, bool) {
+	for _, p := range i.Addresses {
+		if p.Addr().Is4() {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func closeConns(conns []dhcp.Conn) {
+	for _, c := range conns {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+}
