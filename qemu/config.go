@@ -1,0 +1,162 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Config describes one virtual machine. It is pure data: nothing in it is a
+// path, a descriptor or a moment in time, so that the same Config always gives
+// the same machine, and it can be recorded as JSON.
+type Config struct {
+	// Name is what people call the machine; it names it in QEMU's messages
+	// and process title. Up to 255 bytes of printable text.
+	Name string `json:"name"`
+	// UUID becomes the SMBIOS system UUID (/sys/class/dmi/id/product_uuid in
+	// the guest) and marks the process: 36 characters, lower case.
+	UUID string `json:"uuid"`
+	// Machine is a versioned machine type such as "pc-q35-7.2"; empty means
+	// the newest one of the binary. What was chosen is in Invocation.Machine
+	// and ought to be recorded, for it is part of what a guest has seen.
+	Machine string `json:"machine,omitempty"`
+	// Accel is the accelerator, already decided: see DecideAccel.
+	Accel Accel `json:"accel"`
+	// CPU is the processor a guest sees.
+	CPU CPU `json:"cpu,omitzero"`
+	// VCPUs is the number of virtual processors, 1 to 255.
+	VCPUs int `json:"vcpus"`
+	// MemoryBytes is the guest's RAM in bytes, a multiple of 1 MiB.
+	MemoryBytes int64 `json:"memoryBytes"`
+	// Disks in the guest's order: their PCI slots and LUNs follow from it.
+	Disks []Disk `json:"disks,omitempty"`
+	// NICs in the guest's order: their PCI slots follow from it and from
+	// nothing else, so that a guest's interface names never change.
+	NICs []NIC `json:"nics,omitempty"`
+	// TBSizeMiB bounds TCG's translation buffer, in MiB; 0 means 64. It is
+	// memory of the QEMU process on top of the guest's.
+	TBSizeMiB int `json:"tbSizeMiB,omitempty"`
+}
+
+// Accel is how guest instructions are executed.
+type Accel string
+
+// The accelerators.
+const (
+	KVM Accel = "kvm" // by the processor
+	TCG Accel = "tcg" // by translation, tens of times slower
+)
+
+// CPU is the virtual processor: a model, changes to its features, and how the
+// virtual processors are laid out in sockets, cores and threads.
+type CPU struct {
+	// Model is empty or "host-model" for the best the accelerator has,
+	// "host-passthrough" for the host's own under KVM, or a model's name as
+	// `qemu-system-x86_64 -cpu help` lists it.
+	Model string `json:"model,omitempty"`
+	// Features switches single features of the model on or off.
+	Features map[string]bool `json:"features,omitempty"`
+	// Topology, when nil, is one socket per virtual processor.
+	Topology *Topology `json:"topology,omitempty"`
+}
+
+// Topology lays virtual processors out; the product must equal Config.VCPUs.
+type Topology struct {
+	Sockets int `json:"sockets"`
+	Cores   int `json:"cores"`
+	Threads int `json:"threads"`
+}
+
+// Disk is a block device of the guest.
+type Disk struct {
+	// ID is unique in the machine: a letter, then up to 19 letters, digits
+	// and dashes, lower case. It names the device, the block node and the
+	// descriptors ("disk:<id>").
+	ID string `json:"id"`
+	// Bus the disk is attached to.
+	Bus DiskBus `json:"bus"`
+	// Media is a disk (also when empty) or a CD-ROM. A CD-ROM is always
+	// read-only; on the virtio bus, which has none, it is a read-only disk.
+	Media Media `json:"media,omitempty"`
+	// Format of the disk's own file. Never guessed from its content.
+	Format Format `json:"format"`
+	// ReadOnly refuses the guest's writes.
+	ReadOnly bool `json:"readOnly,omitempty"`
+	// Serial is shown to the guest: up to 20 bytes on virtio, 36 on scsi.
+	Serial string `json:"serial,omitempty"`
+	// BootIndex orders the disks a firmware may boot from, lowest first,
+	// counted from 1; 0 means never.
+	BootIndex int `json:"bootIndex,omitempty"`
+	// Backing is the chain of read-only files under the disk's own, the next
+	// one first and the innermost last. What the files' headers say about
+	// their backing is not followed.
+	Backing []Backing `json:"backing,omitempty"`
+}
+
+// DiskBus is how a disk is attached.
+type DiskBus string
+
+// The disk buses.
+const (
+	BusVirtio DiskBus = "virtio" // virtio-blk: /dev/vda, vdb...
+	BusSCSI   DiskBus = "scsi"   // LUNs of one virtio-scsi controller: /dev/sda, sdb... or sr0
+)
+
+// Media is the kind of a block device.
+type Media string
+
+// The media.
+const (
+	MediaDisk  Media = "disk"
+	MediaCDROM Media = "cdrom"
+)
+
+// Format is the format of an image file.
+type Format string
+
+// The image formats.
+const (
+	FormatQCow2 Format = "qcow2"
+	FormatRaw   Format = "raw"
+)
+
+// Backing is one file of a backing chain.
+type Backing struct {
+	Format Format `json:"format"`
+}
+
+// NIC is a network interface of the guest on an open tap device.
+type NIC struct {
+	// ID is unique in the machine, of the same form as Disk.ID.
+	ID string `json:"id"`
+	// MAC is the guest's address, six colon-separated octets in lower case.
+	MAC string `json:"mac"`
+	// MTU that the guest is told, 68 to 65535; 0 tells nothing.
+	MTU int `json:"mtu,omitempty"`
+	// Queues is the number of queue pairs, and of the tap's descriptors;
+	// 0 means 1.
+	Queues int `json:"queues,omitempty"`
+	// VhostNet moves packets in the kernel; it needs one /dev/vhost-net
+	// descriptor per queue.
+	VhostNet bool `json:"vhostNet,omitempty"`
+}
+
+// ConfigError says which field of a Config cannot be, and what could.
+type ConfigError struct {
+	Field    string // path in the JSON form, such as "disks[2].serial"
+	Value    any    // what it was
+	Accepted string // what would be accepted
+}
+
+// Error names the field, its value and what is accepted.
+func (e *ConfigError) Error() string {
+	got := fmt.Sprint(e.Value)
+	if s, ok := e.Value.(string); ok {
+		got = strconv.Quote(s)
+	}
+	return fmt.Sprintf("qemu: machine config: %s: got %s, want %s", e.Field, got, e.Accepted)
+}
+
+// bad is the one way in which the builder refuses a field.
+func bad(field string, value any, accepted string, args ...any) error {
+	return &ConfigError{Field: field, Value: value, Accepted: fmt.Sprintf(accepted, args...)}
+}
