@@ -1,0 +1,168 @@
+package vmpod
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// gracePeriodAnnotation is where kubelet puts terminationGracePeriodSeconds.
+const gracePeriodAnnotation = "io.kubernetes.pod.terminationGracePeriod"
+
+// Parse reads a pod and its container as a virtual machine. That there is no
+// other container is for the caller to see to. The error is an *Error with
+// everything that is wrong in either.
+func Parse(s *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) (*VM, error) {
+	var bad problems
+	vm := &VM{Pod: *readSandbox(s, &bad)}
+	vm.readContainer(c, &bad)
+	vm.readResources(c.GetLinux().GetResources(), &bad)
+	vm.noteOverhead(s.GetLinux())
+	vm.readSecurity(c.GetLinux().GetSecurityContext(), &bad)
+	vm.readEnv(c.GetEnvs(), &bad)
+	vm.readMounts(c.GetMounts())
+	checkDevices(c, &bad)
+	if err := bad.err(); err != nil {
+		return nil, err
+	}
+	return vm, nil
+}
+
+func (v *VM) readContainer(c *runtimeapi.ContainerConfig, bad *problems) {
+	v.ContainerName = c.GetMetadata().GetName()
+	v.ContainerAttempt = c.GetMetadata().GetAttempt()
+	v.Image = c.GetImage().GetImage()
+	v.UserImage = c.GetImage().GetUserSpecifiedImage()
+	v.TTY, v.Stdin, v.StdinOnce = c.GetTty(), c.GetStdin(), c.GetStdinOnce()
+	if v.ContainerName == "" {
+		bad.add("container metadata.name", "", "is missing", "the container's name")
+	}
+	if v.Image == "" {
+		bad.add("image.image", "", "is missing", "the name or id of an image")
+	}
+	if v.UUID = v.SystemUUID; v.UUID == "" {
+		v.UUID = PodUUID(v.UID)
+	}
+	if d, err := time.ParseDuration(c.GetAnnotations()[gracePeriodAnnotation] + "s"); err == nil && d > 0 {
+		v.GracePeriod = d
+	}
+	v.noteProgram(c)
+}
+
+// noteProgram speaks of what a container runs: a machine runs what its disk says.
+func (v *VM) noteProgram(c *runtimeapi.ContainerConfig) {
+	var fields []string
+	if len(c.GetCommand()) > 0 {
+		fields = append(fields, "command")
+	}
+	if len(c.GetArgs()) > 0 {
+		fields = append(fields, "args")
+	}
+	if c.GetWorkingDir() != "" {
+		fields = append(fields, "workingDir")
+	}
+	if c.GetStopSignal() != runtimeapi.Signal_RUNTIME_DEFAULT {
+		fields = append(fields, "lifecycle.stopSignal")
+	}
+	if len(fields) > 0 {
+		v.note(strings.Join(fields, ", ") + ": no effect on a virtual machine, which boots what is on its disk and is stopped by its power button")
+	}
+}
+
+// readResources takes the memory limit for the guest's RAM.
+func (v *VM) readResources(r *runtimeapi.LinuxContainerResources, bad *problems) {
+	v.limits = r
+	v.OOMScoreAdj = r.GetOomScoreAdj()
+	v.MemoryBytes = DefaultMemory
+	if limit := r.GetMemoryLimitInBytes(); limit > 0 {
+		v.MemoryBytes = limit / MemoryStep * MemoryStep
+		if v.MemoryBytes < MinMemory {
+			bad.add("resources.limits.memory", fmt.Sprint(limit), "too little for a virtual machine", "at least 16Mi, or no limit for 1Gi")
+		}
+		if v.MemoryBytes != limit {
+			v.note(fmt.Sprintf("memory limit %d is not a multiple of 1 MiB: the guest has %d bytes", limit, v.MemoryBytes))
+		}
+	}
+	for _, h := range r.GetHugepageLimits() {
+		if h.GetLimit() > 0 {
+			bad.add("resources.limits.hugepages-"+h.GetPageSize(), fmt.Sprint(h.GetLimit()), errNotYet.Error(), "")
+		}
+	}
+}
+
+// noteOverhead tells when the pod's own cgroup, whose limit is the sum of the
+// containers' and the RuntimeClass's overhead, has no room for QEMU beside the
+// guest: nothing but that overhead can make it.
+func (v *VM) noteOverhead(pod *runtimeapi.LinuxPodSandboxConfig) {
+	limit, has := pod.GetResources().GetMemoryLimitInBytes(), pod.GetOverhead().GetMemoryLimitInBytes()
+	if need := v.MemoryBytes + Overhead(v.VCPUs, v.MemoryBytes, "kvm", 0); limit > 0 && limit+has < need {
+		v.note(fmt.Sprintf("the pod's memory limit of %d bytes leaves QEMU too little beside the guest's %d: give its RuntimeClass an overhead of %dMi",
+			limit+has, v.MemoryBytes, (need-limit+mib-1)/mib))
+	}
+}
+
+// readSecurity notes what restricts a container and has no meaning for a
+// machine. seccomp, apparmor and masked paths are not spoken of: kubelet always
+// sends them.
+func (v *VM) readSecurity(s *runtimeapi.LinuxContainerSecurityContext, bad *problems) {
+	if s.GetRunAsGroup() != nil && s.GetRunAsUser() == nil && s.GetRunAsUsername() == "" {
+		bad.add("securityContext.runAsGroup", fmt.Sprint(s.GetRunAsGroup().GetValue()), "is set without runAsUser", "both or none")
+	}
+	var fields []string
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"privileged", s.GetPrivileged()},
+		{"capabilities", len(s.GetCapabilities().GetAddCapabilities())+len(s.GetCapabilities().GetDropCapabilities()) > 0},
+		{"runAsUser", s.GetRunAsUser() != nil || s.GetRunAsUsername() != ""},
+		{"supplementalGroups", len(s.GetSupplementalGroups()) > 0},
+		{"readOnlyRootFilesystem", s.GetReadonlyRootfs()},
+	} {
+		if f.set {
+			fields = append(fields, f.name)
+		}
+	}
+	if len(fields) > 0 {
+		v.note("securityContext: no effect on a virtual machine: " + strings.Join(fields, ", "))
+	}
+}
+
+// readEnv takes the variables. Names are not restricted to a shell's, just to
+// what one line of a file can hold.
+func (v *VM) readEnv(envs []*runtimeapi.KeyValue, bad *problems) {
+	for i, e := range envs {
+		if name := e.GetKey(); name == "" || strings.ContainsAny(name, "=\n\r\x00") {
+			bad.add(fmt.Sprintf("envs[%d].key", i), name, "is not the name of a variable", "a name without '=' and line breaks")
+			continue
+		}
+		if bytes.IndexByte(e.GetValue(), 0) >= 0 {
+			bad.add(fmt.Sprintf("envs[%d].value", i), "", "the value of "+shorten(e.GetKey())+" has a zero byte", "text")
+			continue
+		}
+		v.Env = append(v.Env, EnvVar{Name: e.GetKey(), Value: string(e.GetValue())})
+	}
+}
+
+// readMounts notes each mount. kubelet always adds some of its own.
+func (v *VM) readMounts(mounts []*runtimeapi.Mount) {
+	for _, m := range mounts {
+		v.note("mount " + shorten(m.GetContainerPath()) + " is not carried into the guest by this version")
+	}
+}
+
+func checkDevices(c *runtimeapi.ContainerConfig, bad *problems) {
+	for i, d := range c.GetDevices() {
+		what := "block volumes: "
+		if d.GetContainerPath() == "/" {
+			what = "a persistent root file system: "
+		}
+		bad.add(fmt.Sprintf("devices[%d].container_path", i), d.GetContainerPath(), what+errNotYet.Error(), "")
+	}
+	for i, d := range c.GetCDIDevices() {
+		bad.add(fmt.Sprintf("CDI_devices[%d].name", i), d.GetName(), "CDI devices: "+errNotYet.Error(), "")
+	}
+}
