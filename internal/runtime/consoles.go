@@ -1,0 +1,97 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+
+	"github.com/qemulet/qemulet/internal/console"
+	"github.com/qemulet/qemulet/internal/unixsock"
+	"github.com/qemulet/qemulet/qemu"
+	"github.com/qemulet/qemulet/qmp"
+)
+
+// consoles are what people see of a running VM: its serial console, its log,
+// and the QMP socket for debugging. It owns all three.
+type consoles struct {
+	hub *console.Hub // nil when QEMU does not answer
+	log *console.Log
+	mux *qmp.Mux // nil when QEMU does not answer
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// openConsoles connects to the machine. On an error everything is released.
+func (r *Runtime) openConsoles(v *vm, m *qemu.Machine) (*consoles, error) {
+	log, err := r.openLog(v)
+	if err != nil {
+		return nil, err
+	}
+	c := &consoles{log: log}
+	ctx, cancel := context.WithCancel(r.background)
+	c.stop = cancel
+	c.wg.Go(func() {
+		if err := log.Run(ctx); err != nil {
+			r.Log.Error("console log", "container", v.id, "error", err)
+		}
+	})
+	if nc := m.TakeConsole(); nc != nil {
+		c.hub = console.NewHub(nc, console.HubOptions{})
+	}
+	if monitor := m.QMP(); monitor != nil {
+		if err := r.openDebug(v, c, monitor); err != nil {
+			return nil, errors.Join(err, c.release())
+		}
+	}
+	return c, nil
+}
+
+func (r *Runtime) openLog(v *vm) (*console.Log, error) {
+	dir := r.vmDir(v.pod.uid(), v.id)
+	return console.OpenLog(console.LogOptions{
+		Source:  filepath.Join(dir, consoleFile),
+		Path:    logPath(v.pod.config(), v.record().Config.M),
+		Watcher: r.Watcher,
+	})
+}
+
+// openDebug serves the monitor to people.
+func (r *Runtime) openDebug(v *vm, c *consoles, monitor *qmp.Conn) error {
+	path := filepath.Join(r.runDir(v.id), debugSocket)
+	l, err := unixsock.Listen(path, 0o600)
+	if err != nil {
+		return err
+	}
+	c.mux = qmp.NewMux(monitor, qmp.MuxOptions{Audit: func(rec qmp.MuxRecord) {
+		r.Log.Info("debug command", "container", v.id, "command", rec.Command)
+	}})
+	c.wg.Go(func() {
+		// It ends with the VM or with this daemon, in more than one way.
+		err := c.mux.Serve(l)
+		r.Log.Debug("debug socket closed", "container", v.id, "reason", err)
+	})
+	return nil
+}
+
+// finish writes the rest of a dead VM's console to its log and releases everything.
+func (c *consoles) finish(ctx context.Context) error {
+	c.stop()
+	err := c.log.Finish(ctx)
+	return errors.Join(err, c.release())
+}
+
+// release lets go of everything; what the VM writes later is found by the next daemon.
+func (c *consoles) release() error {
+	c.stop()
+	var errs []error
+	if c.mux != nil {
+		errs = append(errs, c.mux.Close())
+	}
+	if c.hub != nil {
+		errs = append(errs, c.hub.Close())
+	}
+	c.wg.Wait()
+	return errors.Join(append(errs, c.log.Close())...)
+}

@@ -1,0 +1,143 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/ids"
+	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// CreateContainer makes the VM's disks and returns its id. The sandbox must
+// be ready, its image pulled. The same request again gives the same
+// container. On an error nothing is left.
+func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *runtimeapi.ContainerConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
+	p, err := r.pod(sandboxID)
+	if err != nil {
+		return "", err
+	}
+	key := fmt.Sprintf("create container %s (attempt %d) in sandbox %s", cfg.GetMetadata().GetName(), cfg.GetMetadata().GetAttempt(), p.id)
+	return r.ops.join(ctx, key, createLimit, func(ctx context.Context) (string, error) {
+		if err := p.lock.acquire(ctx, "sandbox "+p.id); err != nil {
+			return "", err
+		}
+		defer p.lock.release()
+		return r.createContainer(ctx, p, cfg)
+	})
+}
+
+func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.ContainerConfig) (string, error) {
+	if phase := p.record().Phase; phase != store.SandboxReady {
+		return "", fmt.Errorf("sandbox %s is %s, a VM can only be made in a ready one: %w", p.id, phase, errdefs.ErrFailedPrecondition)
+	}
+	if id, err := r.sameContainer(p, cfg); id != "" || err != nil {
+		return id, err
+	}
+	spec, err := vmpod.Parse(p.config(), cfg)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	// Held until the record says that it is in use.
+	image, release, err := r.Images.Acquire(ctx, cfg.GetImage().GetImage())
+	if err != nil {
+		return "", fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err)
+	}
+	defer release()
+	if image.Damaged != nil {
+		return "", fmt.Errorf("container %s: image %s is damaged, remove it and pull it again: %w: %w",
+			cfg.GetMetadata().GetName(), cfg.GetImage().GetImage(), image.Damaged, errdefs.ErrFailedPrecondition)
+	}
+	v, err := r.intendContainer(p, cfg, image)
+	if err != nil {
+		return "", err
+	}
+	// gofail: var containerIntended struct{}
+	if err := r.makeDisks(p, v, spec, image); err != nil {
+		return "", errors.Join(err, r.giveUpContainer(v))
+	}
+	// gofail: var containerDisks struct{}
+	if err := r.updateVM(v, store.ContainerCreated, nil); err != nil {
+		return "", errors.Join(err, r.giveUpContainer(v))
+	}
+	// gofail: var containerCreated struct{}
+	return v.id, nil
+}
+
+// sameContainer finds what an earlier request has made, and refuses what
+// cannot stand beside what is there: a pod has one VM at a time.
+func (r *Runtime) sameContainer(p *pod, cfg *runtimeapi.ContainerConfig) (string, error) {
+	for _, v := range r.vmsOf(p) {
+		rec := v.record()
+		have, want := rec.Config.M.GetMetadata(), cfg.GetMetadata()
+		switch {
+		case have.GetName() != want.GetName():
+			return "", fmt.Errorf("container %q of pod %s: a VM pod has exactly one container, which is %q; put the others into a pod of their own: %w",
+				want.GetName(), sandboxName(p.config()), have.GetName(), errdefs.ErrInvalidArgument)
+		case have.GetAttempt() == want.GetAttempt() && rec.Phase == store.ContainerCreated && proto.Equal(rec.Config.M, cfg):
+			return v.id, nil
+		case have.GetAttempt() == want.GetAttempt():
+			return "", fmt.Errorf("container %q, attempt %d, of pod %s exists already, it is %s and has the id %s: %w",
+				want.GetName(), want.GetAttempt(), sandboxName(p.config()), rec.Phase, v.id, errdefs.ErrAlreadyExists)
+		case rec.Phase != store.ContainerExited && rec.Phase != store.ContainerRemoving:
+			return "", fmt.Errorf("container %q, attempt %d, of pod %s: attempt %d (id %s) is still %s: %w",
+				want.GetName(), want.GetAttempt(), sandboxName(p.config()), have.GetAttempt(), v.id, rec.Phase, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return "", nil
+}
+
+func (r *Runtime) intendContainer(p *pod, cfg *runtimeapi.ContainerConfig, image images.Image) (*vm, error) {
+	id := ids.New()
+	rec := &store.Container{
+		ID:          id,
+		SandboxID:   p.id,
+		Phase:       store.ContainerCreating,
+		Config:      store.Message[*runtimeapi.ContainerConfig]{M: cfg},
+		ImageID:     image.ID,
+		ImageDigest: image.Digest,
+		Created:     time.Now(),
+		CgroupPath:  cgroupPath(p.config(), id),
+	}
+	if err := r.DB.PutContainer(rec); err != nil {
+		return nil, err
+	}
+	v := newVM(p, rec)
+	r.addVM(v)
+	return v, nil
+}
+
+// cgroupPath is a cgroup of the VM's own below the pod's, where kubelet wants
+// its processes. People who use crictl often name none.
+func cgroupPath(cfg *runtimeapi.PodSandboxConfig, id string) string {
+	name := "qemulet-" + ids.Short(id)
+	if parent := cfg.GetLinux().GetCgroupParent(); parent != "" {
+		return qemu.CgroupPath(parent, name)
+	}
+	return "/" + name
+}
+
+// giveUpContainer undoes a container that was not made.
+func (r *Runtime) giveUpContainer(v *vm) error {
+	if err := r.deleteVMFiles(v); err != nil {
+		return err
+	}
+	return r.dropVM(v)
+}
+
+// logPath is the absolute path of the container's log, "" for none.
+func logPath(s *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) string {
+	if s.GetLogDirectory() == "" || c.GetLogPath() == "" {
+		return ""
+	}
+	return filepath.Join(s.GetLogDirectory(), c.GetLogPath())
+}

@@ -1,0 +1,141 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qemulet/qemulet/cloudinit"
+	"github.com/qemulet/qemulet/disks"
+	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/internal/vmpod"
+)
+
+func (r *Runtime) rootPath(uid string) string { return filepath.Join(r.podDir(uid), rootFile) }
+
+// makeDisks makes the pod's root disk, unless it has one, and the VM's own
+// files. They do not depend on each other.
+func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) error {
+	if err := os.MkdirAll(r.vmDir(p.uid(), v.id), 0o700); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.Go(func() error { return r.makeRoot(p, v, spec, image) })
+	g.Go(func() error { return r.makeSeed(p, v, spec) })
+	g.Go(func() error { return r.makeConsoleFile(p, v) })
+	return g.Wait()
+}
+
+// makeRoot makes the overlay that the VM writes to. One that is there belongs
+// to an earlier attempt of the same VM, which boots its own disk again; only
+// when the manifest names another image is it made anew.
+func (r *Runtime) makeRoot(p *pod, v *vm, spec *vmpod.VM, image images.Image) error {
+	path := r.rootPath(p.uid())
+	base, err := r.rootBase(path)
+	if err != nil {
+		return err
+	}
+	if base != "" && r.imageChanged(p, v) {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("root disk of another image: %w", err)
+		}
+		base = ""
+	}
+	if base == "" {
+		base = image.Digest
+		err = disks.CreateOverlay(path, disks.Overlay{
+			Backing:       r.Images.DataPath(base),
+			BackingFormat: disks.QCow2,
+			VirtualSize:   disks.RootSize(image.VirtualSize, spec.RootVolumeSize),
+		})
+		if err != nil {
+			return fmt.Errorf("root disk: %w", err)
+		}
+	}
+	if p.record().Base == base {
+		return nil
+	}
+	return r.updatePod(p, func(s *store.Sandbox) { s.Base = base })
+}
+
+// rootBase is the digest of the image below an existing root disk, "" when
+// there is no disk.
+func (r *Runtime) rootBase(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("root disk: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("root disk: %w", err)
+	}
+	image, err := disks.Inspect(f, info.Size())
+	if err != nil {
+		return "", fmt.Errorf("root disk %s: %w", path, err)
+	}
+	return filepath.Base(image.BackingFile), nil
+}
+
+// imageChanged tells whether the manifest named another image for the VM's
+// previous attempt. That a name means another image by now does not count.
+func (r *Runtime) imageChanged(p *pod, v *vm) bool {
+	var latest *store.Container
+	for _, other := range r.allVMs() {
+		rec := other.record()
+		if other == v || other.pod.uid() != p.uid() {
+			continue
+		}
+		if latest == nil || rec.Created.After(latest.Created) {
+			latest = rec
+		}
+	}
+	return latest != nil && imageName(latest) != imageName(v.record())
+}
+
+// imageName is the image as the manifest's author wrote it.
+func imageName(c *store.Container) string {
+	image := c.Config.M.GetImage()
+	if name := image.GetUserSpecifiedImage(); name != "" {
+		return name
+	}
+	return image.GetImage()
+}
+
+// makeSeed writes the cloud-init disk.
+func (r *Runtime) makeSeed(p *pod, v *vm, spec *vmpod.VM) error {
+	seed := seedOf(p, spec)
+	files, err := seed.Render()
+	if err != nil {
+		return fmt.Errorf("cloud-init disk: %w", err)
+	}
+	path := filepath.Join(r.vmDir(p.uid(), v.id), seedFile)
+	// Secrets may be in it: nobody but root may read it.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cloud-init disk: %w", err)
+	}
+	err = cloudinit.WriteISO(f, seed.Type.Label(), files)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("cloud-init disk: %w", err)
+	}
+	return nil
+}
+
+// makeConsoleFile makes the file that QEMU appends the console to, and with
+// it checks early that the log can be written.
+func (r *Runtime) makeConsoleFile(p *pod, v *vm) error {
+	f, err := os.OpenFile(filepath.Join(r.vmDir(p.uid(), v.id), consoleFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("console file: %w", err)
+	}
+	return f.Close()
+}

@@ -1,0 +1,79 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// Hypervisor is the node's QEMU: what its binary can do, and with which
+// accelerator. It is asked anew when the binary changes, so that installing or
+// upgrading QEMU needs no restart of the daemon. Its methods may be called
+// concurrently.
+type Hypervisor struct {
+	// Binary is a path or a name to look for in PATH.
+	Binary string
+	// CacheDir keeps the answers of the binary and of the accelerator's trial.
+	CacheDir string
+	Mode     qemu.AccelMode
+	// Credential is what QEMU will run as.
+	Credential *syscall.Credential
+	// Decided is told of each new decision.
+	Decided func(qemu.Capabilities, qemu.AccelDecision)
+
+	mu     sync.Mutex
+	known  *HypervisorState
+	binary os.FileInfo
+}
+
+// HypervisorState is what a Hypervisor has found out.
+type HypervisorState struct {
+	Capabilities qemu.Capabilities
+	Accel        qemu.AccelDecision
+}
+
+// Ready returns what the binary can do, or why no VM can be started: an error
+// of the class errdefs.ErrUnavailable.
+func (h *Hypervisor) Ready(ctx context.Context) (*HypervisorState, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known != nil && h.unchanged() {
+		return h.known, nil
+	}
+	known, err := h.ask(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("no VM can be started on this node: %w: %w", err, errdefs.ErrUnavailable)
+	}
+	h.known = known
+	h.binary, _ = os.Stat(known.Capabilities.Binary)
+	if h.Decided != nil {
+		h.Decided(known.Capabilities, known.Accel)
+	}
+	return known, nil
+}
+
+func (h *Hypervisor) unchanged() bool {
+	now, err := os.Stat(h.known.Capabilities.Binary)
+	return err == nil && h.binary != nil && os.SameFile(now, h.binary) &&
+		now.ModTime().Equal(h.binary.ModTime()) && now.Size() == h.binary.Size()
+}
+
+func (h *Hypervisor) ask(ctx context.Context) (*HypervisorState, error) {
+	caps, err := qemu.Probe(ctx, h.Binary, h.CacheDir)
+	if err != nil {
+		return nil, err
+	}
+	accel, err := qemu.DecideAccel(ctx, h.Mode, qemu.AccelOptions{
+		Binary: caps.Binary, CacheDir: h.CacheDir, Credential: h.Credential,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &HypervisorState{Capabilities: caps, Accel: accel}, nil
+}

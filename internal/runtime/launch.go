@@ -1,0 +1,156 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/netns"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// plan is the exact machine that a start will spawn.
+type plan struct {
+	spec      *vmpod.VM
+	inv       qemu.Invocation
+	resources *specs.LinuxResources
+}
+
+// launch spawns the paused machine. On an error whatever it left is found
+// through the record: the cgroup and the run directory.
+func (r *Runtime) launch(ctx context.Context, v *vm) (*qemu.Machine, error) {
+	plan, err := r.plan(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	err = r.updateVM(v, store.ContainerStarting, func(c *store.Container) { c.Machine = plan.inv.Machine })
+	if err != nil {
+		return nil, err
+	}
+	if err := r.writeConfigJSON(v, plan); err != nil {
+		return nil, err
+	}
+	files, err := r.openFiles(v, plan.inv)
+	defer closeAll(files)
+	if err != nil {
+		return nil, err
+	}
+	return r.spawn(ctx, v, plan, files)
+}
+
+func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
+	state, err := r.Hypervisor.Ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec, err := vmpod.Parse(v.pod.config(), v.record().Config.M)
+	if err != nil {
+		return nil, err
+	}
+	inv, err := qemu.Build(r.machineConfig(v, spec, state), state.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	return &plan{spec: spec, inv: inv, resources: spec.Resources(string(state.Accel.Accel), tbSizeMiB)}, nil
+}
+
+func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string]*os.File) (*qemu.Machine, error) {
+	group, err := qemu.CreateCgroup(v.record().CgroupPath, plan.resources)
+	if err != nil {
+		return nil, err
+	}
+	dir := r.runDir(v.id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return qemu.Start(ctx, plan.inv, qemu.StartOptions{
+		RunDir:     dir,
+		Log:        filepath.Join(dir, qemuLog),
+		Files:      files,
+		Credential: r.Credential,
+		Cgroup:     group,
+	})
+}
+
+// openFiles opens what the invocation asks for. What was opened is returned
+// also on an error, for the caller to close.
+func (r *Runtime) openFiles(v *vm, inv qemu.Invocation) (map[string]*os.File, error) {
+	files := map[string]*os.File{}
+	for _, need := range inv.Files {
+		if files[need.Name] != nil {
+			continue // a queue of a tap that is open already
+		}
+		if err := r.openFile(v, need, files); err != nil {
+			return files, fmt.Errorf("%s: %w", need.Name, err)
+		}
+	}
+	return files, nil
+}
+
+func (r *Runtime) openFile(v *vm, need qemu.FileNeed, files map[string]*os.File) error {
+	kind, rest, _ := strings.Cut(need.Name, ":")
+	if kind == "tap" {
+		return openTaps(v.pod.network(), rest, files)
+	}
+	path, err := r.pathOf(v, need.Name)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, need.OpenFlags(), 0)
+	if err != nil {
+		return err
+	}
+	files[need.Name] = f
+	return nil
+}
+
+// pathOf is the file behind a name that machineConfig gave.
+func (r *Runtime) pathOf(v *vm, name string) (string, error) {
+	dir := r.vmDir(v.pod.uid(), v.id)
+	switch name {
+	case "disk:" + rootDisk:
+		return r.rootPath(v.pod.uid()), nil
+	case "disk:" + rootDisk + ":backing:0":
+		return r.Images.DataPath(v.pod.record().Base), nil
+	case "disk:" + seedDisk:
+		return filepath.Join(dir, seedFile), nil
+	case qemu.FileConsoleLog:
+		return filepath.Join(dir, consoleFile), nil
+	}
+	return "", errors.New("no file is known by this name")
+}
+
+// openTaps opens all queues of a NIC, whose ID is "net<n>".
+func openTaps(n *netns.Network, name string, files map[string]*os.File) error {
+	nic, _, _ := strings.Cut(name, ":")
+	i, err := strconv.Atoi(strings.TrimPrefix(nic, "net"))
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		return errors.New("the pod has no network")
+	}
+	queues, err := n.OpenTap(i, 1)
+	if err != nil {
+		return err
+	}
+	for q, f := range queues {
+		files[fmt.Sprintf("tap:%s:%d", nic, q)] = f
+	}
+	return nil
+}
+
+func closeAll[C io.Closer](all map[string]C) {
+	for _, c := range all {
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,72 @@
+package runtime
+
+import (
+	"fmt"
+
+	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// Ids of the disks that each VM has, and names of its files.
+const (
+	rootDisk = "root"
+	seedDisk = "seed"
+
+	rootFile    = "root.qcow2"
+	seedFile    = "seed.iso"
+	consoleFile = "console.log"
+	configFile  = "config.json"
+	qemuLog     = "qemu.log"
+	debugSocket = "debug.sock"
+)
+
+// machineConfig is the machine for a VM: the root disk first, the cloud-init
+// disk last, a NIC for each interface of the pod.
+func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, state *HypervisorState) qemu.Config {
+	bus := qemu.DiskBus(spec.DiskDriver)
+	return qemu.Config{
+		Name:        machineName(spec),
+		UUID:        spec.UUID,
+		Machine:     v.record().Machine,
+		Accel:       state.Accel.Accel,
+		CPU:         qemu.CPU{Model: r.cpuModel(spec)},
+		VCPUs:       spec.VCPUs,
+		MemoryBytes: spec.MemoryBytes,
+		TBSizeMiB:   tbSizeMiB,
+		NICs:        r.nics(v),
+		Disks: []qemu.Disk{
+			{
+				ID: rootDisk, Bus: bus, Format: qemu.FormatQCow2, BootIndex: 1, Serial: rootDisk,
+				Backing: []qemu.Backing{{Format: qemu.FormatQCow2}},
+			},
+			{ID: seedDisk, Bus: bus, Media: qemu.MediaCDROM, Format: qemu.FormatRaw, ReadOnly: true, Serial: seedDisk},
+		},
+	}
+}
+
+// tbSizeMiB bounds the translation buffer of an emulated VM; it is part of
+// QEMU's overhead in the pod's memory limit.
+const tbSizeMiB = 64
+
+func machineName(spec *vmpod.VM) string {
+	return fmt.Sprintf("%s/%s/%s", spec.Namespace, spec.Name, spec.ContainerName)
+}
+
+func (r *Runtime) cpuModel(spec *vmpod.VM) string {
+	if spec.CPUModel != "" {
+		return spec.CPUModel
+	}
+	return r.DefaultCPUModel
+}
+
+func (r *Runtime) nics(v *vm) []qemu.NIC {
+	n := v.pod.network()
+	if n == nil {
+		return nil
+	}
+	var nics []qemu.NIC
+	for i, link := range n.Interfaces() {
+		nics = append(nics, qemu.NIC{ID: fmt.Sprintf("net%d", i), MAC: link.MAC.String(), MTU: link.MTU})
+	}
+	return nics
+}

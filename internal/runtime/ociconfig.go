@@ -1,0 +1,50 @@
+package runtime
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// writeConfigJSON leaves a description of the exact machine beside its disks,
+// for people: an OCI runtime-spec document whose vm section holds QEMU's path
+// and full argument list. Nothing reads it back, and it holds no secrets: env
+// and user-data are not in it.
+func (r *Runtime) writeConfigJSON(v *vm, plan *plan) error {
+	raw, err := json.MarshalIndent(r.ociSpec(v, plan), "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.vmDir(v.pod.uid(), v.id), configFile), append(raw, '\n'), 0o600)
+}
+
+func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
+	spec, inv := plan.spec, plan.inv
+	vcpus, memory := uint32(spec.VCPUs), uint64(spec.MemoryBytes)
+	sandbox := r.sandboxOf(v.pod)
+	return &specs.Spec{
+		Version:  specs.Version,
+		Hostname: spec.Hostname,
+		Annotations: map[string]string{
+			"qemulet.io/pod":       spec.Name,
+			"qemulet.io/namespace": spec.Namespace,
+			"qemulet.io/uid":       v.pod.uid(),
+			"qemulet.io/container": v.id,
+			"qemulet.io/machine":   inv.Machine,
+		},
+		Linux: &specs.Linux{
+			CgroupsPath: v.record().CgroupPath,
+			Resources:   plan.resources,
+			Namespaces:  []specs.LinuxNamespace{{Type: specs.NetworkNamespace, Path: sandbox.NetnsPath}},
+		},
+		VM: &specs.VM{
+			Hypervisor: specs.VMHypervisor{Path: inv.Binary, Parameters: inv.Args},
+			Image:      specs.VMImage{Path: r.rootPath(v.pod.uid()), Format: string(qemu.FormatQCow2)},
+			HwConfig:   &specs.HWConfig{VCPUs: &vcpus, Memory: &memory},
+		},
+	}
+}

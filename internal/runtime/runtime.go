@@ -1,0 +1,155 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/qemulet/qemulet/internal/console"
+	"github.com/qemulet/qemulet/internal/ids"
+	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/netns"
+)
+
+// errUnavailable is returned while the daemon shuts down.
+var errUnavailable = errdefs.ErrUnavailable
+
+// Bounds for operations that no request waits for any more. Those of kubelet
+// (4 minutes for a sandbox, 2 for the rest) are longer, so it hears the cause.
+const (
+	sandboxLimit = 3*time.Minute + 30*time.Second
+	createLimit  = 100 * time.Second
+	startLimit   = 60 * time.Second
+	removeLimit  = 100 * time.Second
+	// undoLimit bounds a clean-up, which has a context of its own.
+	undoLimit = time.Minute
+)
+
+// Options are what a Runtime is made of. It owns none of them: the caller
+// closes DB after the Runtime.
+type Options struct {
+	DB         *store.DB
+	Images     *images.Store
+	Network    *netns.Manager
+	Hypervisor *Hypervisor
+	// Watcher wakes the console logs.
+	Watcher *console.Watcher
+	// RunDir holds sockets and is emptied by a reboot; StateDir is not.
+	RunDir, StateDir string
+	// NetnsDir is where network namespaces are pinned.
+	NetnsDir string
+	// Credential is what QEMU runs as; nil means the daemon's own user.
+	Credential *syscall.Credential
+	// DefaultCPUModel is used by pods that name no CPU model.
+	DefaultCPUModel string
+	Log             *slog.Logger
+	// Audit receives each command that a person sends to a VM's debug socket.
+	Audit func(id, command string)
+}
+
+// Runtime is the life of all VM pods of a node. Its methods may be called
+// concurrently. Recover comes first, Close last.
+type Runtime struct {
+	Options
+	ops operations
+
+	// mu guards the two maps, not what is in them.
+	mu   sync.RWMutex
+	pods map[string]*pod
+	vms  map[string]*vm
+
+	// dirs is held while it matters that no sandbox of a pod comes or goes,
+	// because its sandboxes share a directory.
+	dirs sync.Mutex
+
+	// background ends with Close; it carries what belongs to no operation.
+	background context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
+}
+
+// New makes a Runtime. It touches nothing yet but the two directories.
+func New(o Options) (*Runtime, error) {
+	for _, dir := range []string{filepath.Join(o.RunDir, "vm"), filepath.Join(o.StateDir, "pods")} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, err
+		}
+	}
+	r := &Runtime{Options: o, pods: map[string]*pod{}, vms: map[string]*vm{}}
+	r.background, r.cancel = context.WithCancel(context.Background())
+	o.Images.SetInUse(r.imagesInUse)
+	return r, nil
+}
+
+// Close waits for running operations until ctx ends and releases everything
+// that belongs to the daemon. Guests run on; Recover of the next daemon finds
+// them.
+func (r *Runtime) Close(ctx context.Context) error {
+	r.ops.drain(ctx)
+	r.cancel()
+	var errs []error
+	for _, v := range r.allVMs() {
+		errs = append(errs, v.release())
+	}
+	for _, p := range r.allPods() {
+		errs = append(errs, p.release())
+	}
+	r.wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) allPods() []*pod {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*pod, 0, len(r.pods))
+	for _, p := range r.pods {
+		all = append(all, p)
+	}
+	return all
+}
+
+func (r *Runtime) allVMs() []*vm {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*vm, 0, len(r.vms))
+	for _, v := range r.vms {
+		all = append(all, v)
+	}
+	return all
+}
+
+// imagesInUse returns the digests that disks of recorded pods stand on.
+func (r *Runtime) imagesInUse() map[string]bool {
+	used := map[string]bool{}
+	for _, p := range r.allPods() {
+		if base := p.record().Base; base != "" {
+			used[base] = true
+		}
+	}
+	for _, v := range r.allVMs() {
+		used[v.record().ImageDigest] = true
+	}
+	return used
+}
+
+// Paths. The directory of a pod belongs to its UID, which outlives a sandbox
+// that kubelet replaces; that of a VM belongs to one container.
+
+func (r *Runtime) podDir(uid string) string { return filepath.Join(r.StateDir, "pods", uid) }
+
+func (r *Runtime) vmDir(uid, id string) string { return filepath.Join(r.podDir(uid), ids.Short(id)) }
+
+func (r *Runtime) runDir(id string) string { return filepath.Join(r.RunDir, "vm", ids.Short(id)) }
+
+// undo is for cleaning up behind a failure: the request's context may be what failed.
+func undo(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
+}

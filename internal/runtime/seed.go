@@ -1,0 +1,45 @@
+package runtime
+
+import (
+	"net"
+
+	"github.com/qemulet/qemulet/cloudinit"
+	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/netns"
+)
+
+// seedOf is what the guest is told at its first boot.
+func seedOf(p *pod, spec *vmpod.VM) cloudinit.Seed {
+	seed := cloudinit.Seed{
+		Type:           cloudinit.ImageType(spec.CloudInit.ImageType),
+		InstanceID:     spec.Name + "." + spec.Namespace,
+		Hostname:       spec.Hostname,
+		SSHKeys:        spec.CloudInit.SSHKeys,
+		MetaData:       spec.CloudInit.MetaData,
+		UserData:       spec.CloudInit.UserData,
+		UserDataScript: spec.CloudInit.UserDataScript,
+	}
+	for _, e := range spec.Env {
+		seed.Env = append(seed.Env, cloudinit.EnvVar(e))
+	}
+	if n := p.network(); n != nil && !spec.CloudInit.ForceDHCP {
+		seed.Network = seedNetwork(n.Record())
+	}
+	return seed
+}
+
+// seedNetwork tells cloud-init what DHCP tells others.
+func seedNetwork(rec netns.Record) *cloudinit.NetworkConfig {
+	cfg := &cloudinit.NetworkConfig{Nameservers: rec.DNS.Servers, Search: rec.DNS.Searches}
+	for _, link := range rec.Interfaces {
+		in := cloudinit.Interface{Name: link.Name, MAC: net.HardwareAddr(link.MAC), MTU: link.MTU}
+		for _, prefix := range link.Addresses {
+			in.Addresses = append(in.Addresses, cloudinit.Address{Prefix: prefix})
+		}
+		for _, route := range link.Routes {
+			in.Routes = append(in.Routes, cloudinit.Route{Destination: route.Dst, Gateway: route.Gateway})
+		}
+		cfg.Interfaces = append(cfg.Interfaces, in)
+	}
+	return cfg
+}

@@ -1,0 +1,120 @@
+package runtime
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// vm is a container as the daemon holds it. Whatever changes it holds the
+// pod's lock; mu only guards the fields.
+type vm struct {
+	id  string
+	pod *pod
+
+	mu      sync.Mutex
+	rec     *store.Container // replaced, never changed
+	machine *qemu.Machine    // nil while no process is supervised
+	console *consoles        // likewise
+	// exited is closed when the end of the VM is recorded; nil before a start.
+	exited chan struct{}
+}
+
+func newVM(p *pod, rec *store.Container) *vm { return &vm{id: rec.ID, pod: p, rec: rec} }
+
+func (v *vm) record() *store.Container {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.rec
+}
+
+// running returns what supervises the VM, all nil when there is no process.
+func (v *vm) running() (*qemu.Machine, *consoles, chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.machine, v.console, v.exited
+}
+
+func (v *vm) setRunning(m *qemu.Machine, c *consoles) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.machine, v.console, v.exited = m, c, make(chan struct{})
+}
+
+// clearRunning forgets the process and wakes those who wait for its end.
+func (v *vm) clearRunning() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.machine, v.console = nil, nil
+	if v.exited != nil {
+		close(v.exited)
+		v.exited = nil
+	}
+}
+
+// release lets go of the process without touching it.
+func (v *vm) release() error {
+	m, c, _ := v.running()
+	var errs []error
+	if c != nil {
+		errs = append(errs, c.release())
+	}
+	if m != nil {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// updateVM checks the transition, writes the changed record and then shows
+// it. The caller holds the pod's lock.
+func (r *Runtime) updateVM(v *vm, to store.ContainerPhase, change func(*store.Container)) error {
+	rec := *v.record()
+	if rec.Phase != to {
+		if err := checkTransition(v.id, rec.Phase, to); err != nil {
+			return err
+		}
+	}
+	rec.Phase = to
+	if change != nil {
+		change(&rec)
+	}
+	if err := r.DB.PutContainer(&rec); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.rec = &rec
+	return nil
+}
+
+func (r *Runtime) addVM(v *vm) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.vms[v.id] = v
+}
+
+// dropVM removes the record and then the container.
+func (r *Runtime) dropVM(v *vm) error {
+	if err := r.DB.DeleteContainer(v.id); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.vms, v.id)
+	return nil
+}
+
+// vmsOf returns the pod's containers, in any order.
+func (r *Runtime) vmsOf(p *pod) []*vm {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var of []*vm
+	for _, v := range r.vms {
+		if v.pod == p {
+			of = append(of, v)
+		}
+	}
+	return of
+}

@@ -1,0 +1,89 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// finishLimit bounds what is done between the death of a process and the
+// record of its end.
+const finishLimit = 30 * time.Second
+
+// watch waits for the VM's end and records it. It is the only place where a
+// supervised VM becomes EXITED.
+func (r *Runtime) watch(v *vm) {
+	r.wg.Add(1)
+	go func() {
+		defer r.wg.Done()
+		m, _, _ := v.running()
+		select {
+		case <-m.Done():
+			r.finish(v, m.Ending())
+		case <-r.background.Done():
+		}
+	}()
+}
+
+// finish cleans up behind a dead process and records how it ended.
+func (r *Runtime) finish(v *vm, ending qemu.Ending) {
+	ctx, cancel := context.WithTimeout(context.Background(), finishLimit)
+	defer cancel()
+	v.pod.lock.mustAcquire()
+	defer v.pod.lock.release()
+	// gofail: var containerEnded struct{}
+	r.endConsoles(ctx, v)
+	if err := r.clean(ctx, v); err != nil {
+		r.Log.Error("cleaning up behind a VM", "container", v.id, "error", err)
+	}
+	// gofail: var containerCleaned struct{}
+	if err := r.updateVM(v, store.ContainerExited, recordExit(ending)); err != nil {
+		r.Log.Error("recording the end of a VM", "container", v.id, "error", err)
+	}
+	rec := v.record()
+	r.Log.Info("VM ended", "container", v.id, "pod", sandboxName(v.pod.config()),
+		"reason", rec.Reason, "exitCode", rec.ExitCode, "message", rec.Message)
+	v.clearRunning()
+}
+
+func (r *Runtime) endConsoles(ctx context.Context, v *vm) {
+	m, c, _ := v.running()
+	if c != nil {
+		if err := c.finish(ctx); err != nil {
+			r.Log.Warn("finishing the console log", "container", v.id, "error", err)
+		}
+	}
+	if m != nil {
+		if err := m.Close(); err != nil {
+			r.Log.Warn("closing the machine", "container", v.id, "error", err)
+		}
+	}
+}
+
+// clean removes what only a running VM has: its cgroup, with whatever is
+// still in it, and its sockets. It needs nothing but the record.
+func (r *Runtime) clean(ctx context.Context, v *vm) error {
+	if path := v.record().CgroupPath; path != "" {
+		if err := deleteCgroup(ctx, path); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(r.runDir(v.id))
+}
+
+// deleteCgroup kills what is in the cgroup and removes it, if it is there.
+func deleteCgroup(ctx context.Context, path string) error {
+	group, err := qemu.LoadCgroup(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return group.Delete(ctx)
+}
