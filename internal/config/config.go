@@ -1,0 +1,95 @@
+package config
+
+import (
+	"log/slog"
+	"path/filepath"
+	"time"
+)
+
+// DefaultFile is read when no file is named, if it exists.
+const DefaultFile = "/etc/qemulet/config.yaml"
+
+// Config is the settings in force. The comments of the table say what they
+// mean.
+type Config struct {
+	RunDir, StateDir string
+
+	CRISocket, APISocket string
+
+	CNIConfDir    string
+	CNIBinDirs    []string
+	CNITimeout    time.Duration
+	NetnsDir      string
+	QEMUBinary    string
+	QEMUUser      string
+	Accel         string
+	CPUModel      string
+	CgroupDriver  string
+	StreamAddress string
+
+	ImageTranslationDir    string
+	RegexpImageTranslation bool
+	DownloadProtocol       string
+	ParallelPulls          int
+
+	LogLevel, LogFormat string
+
+	// UnknownEnv lists environment variables that begin like ours but are no
+	// settings, perhaps by a typing error.
+	UnknownEnv []string
+
+	settings []setting // whose values point to the fields above
+	origins  map[string]Origin
+}
+
+// Origin says where a value comes from, in words: "default", "the file
+// /etc/qemulet/config.yaml", "the environment (QEMULET_RUN_DIR)", "the flag
+// --run-dir".
+type Origin string
+
+const originDefault Origin = "default"
+
+// Value is one setting as it is in force.
+type Value struct {
+	Name   string
+	Value  string
+	Origin Origin
+}
+
+// Values lists all settings in the order of the table.
+func (c *Config) Values() []Value {
+	var all []Value
+	for _, s := range c.settings {
+		all = append(all, Value{Name: s.name, Value: s.value.String(), Origin: c.origins[s.name]})
+	}
+	return all
+}
+
+// Level is the log level; everything from it on is logged.
+func (c *Config) Level() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // the table accepts no other
+	return level
+}
+
+// derive fills in what follows from other settings.
+func (c *Config) derive() {
+	if c.CRISocket == "" {
+		c.CRISocket = filepath.Join(c.RunDir, "cri.sock")
+	}
+	if c.APISocket == "" {
+		c.APISocket = filepath.Join(c.RunDir, "api.sock")
+	}
+}
+
+// IsDefault tells whether nobody has set the setting of this name.
+func (c *Config) IsDefault(name string) bool { return c.origins[name] == originDefault }
+
+// Names lists all settings in the order of the table.
+func Names() []string {
+	var names []string
+	for _, s := range table(&Config{}) {
+		names = append(names, s.name)
+	}
+	return names
+}

@@ -1,0 +1,67 @@
+package config
+
+import "time"
+
+// setting is one row: its name, what it means to a person, and its value,
+// which holds the default until it is set.
+type setting struct {
+	name  string
+	usage string
+	value value
+	// aliases are further environment variables: the names that Virtlet's
+	// users know. Our own counts more.
+	aliases []string
+}
+
+// table is all settings. The values point into c and hold their defaults.
+func table(c *Config) []setting {
+	return []setting{
+		{name: "run-dir", value: path(&c.RunDir, "/run/qemulet"),
+			usage: "directory of sockets; a reboot may empty it"},
+		{name: "state-dir", value: path(&c.StateDir, "/var/lib/qemulet"),
+			usage: "directory of records, images and the disks of pods"},
+		{name: "cri-socket", value: optionalPath(&c.CRISocket),
+			aliases: []string{"VIRTLET_CRI_SOCKET_PATH"},
+			usage:   "socket on which CRI is served (default cri.sock in run-dir)"},
+		{name: "api-socket", value: optionalPath(&c.APISocket),
+			usage: "socket on which consoles, port-forward and running pulls are served over HTTP (default api.sock in run-dir)"},
+		{name: "stream-address", value: loopback(&c.StreamAddress, "127.0.0.1:0"),
+			usage: "loopback address and port to which kubelet connects attach and port-forward; port 0 takes any free one"},
+		{name: "cni-conf-dir", value: path(&c.CNIConfDir, "/etc/cni/net.d"),
+			aliases: []string{"VIRTLET_CNI_CONFIG_DIR"},
+			usage:   "directory of CNI network configurations; the first in the order of their names counts"},
+		{name: "cni-bin-dir", value: paths(&c.CNIBinDirs, "/opt/cni/bin", "/usr/lib/cni"),
+			aliases: []string{"VIRTLET_CNI_PLUGIN_DIR"},
+			usage:   "directories of CNI plugins, searched in this order"},
+		{name: "cni-timeout", value: duration(&c.CNITimeout, 90*time.Second, time.Second),
+			usage: "how long one CNI plugin may run before it is killed"},
+		{name: "netns-dir", value: path(&c.NetnsDir, "/run/netns"),
+			usage: "directory in which network namespaces are pinned"},
+		{name: "qemu-binary", value: text(&c.QEMUBinary, ""),
+			usage: "QEMU, by path or by name; empty takes qemu-system-x86_64 from PATH, or else /usr/libexec/qemu-kvm"},
+		{name: "qemu-user", value: text(&c.QEMUUser, "qemulet"),
+			usage: "user that QEMU runs as; nobody is taken when it does not exist"},
+		{name: "accel", value: choice(&c.Accel, "auto", "kvm", "tcg"),
+			usage: "auto uses KVM where it works and emulates elsewhere, kvm demands it, tcg always emulates"},
+		{name: "cpu-model", value: text(&c.CPUModel, ""),
+			aliases: []string{"VIRTLET_CPU_MODEL"},
+			usage:   "CPU of VMs that name none: a model of QEMU's, or host-model"},
+		{name: "cgroup-driver", value: choice(&c.CgroupDriver, "auto", "systemd", "cgroupfs"),
+			usage: "who manages cgroups, as kubelet is told; auto says systemd where that is the init process"},
+		{name: "image-translation-dir", value: path(&c.ImageTranslationDir, "/etc/qemulet/images"),
+			aliases: []string{"VIRTLET_IMAGE_TRANSLATIONS_DIR"},
+			usage:   "directory of YAML files that say from where which image comes"},
+		{name: "regexp-image-translation", value: boolean(&c.RegexpImageTranslation, true),
+			aliases: []string{"IMAGE_REGEXP_TRANSLATION"},
+			usage:   "whether regular expressions in these files count"},
+		{name: "download-protocol", value: choice(&c.DownloadProtocol, "https", "http"),
+			aliases: []string{"VIRTLET_DOWNLOAD_PROTOCOL"},
+			usage:   "protocol of image names that no file translates"},
+		{name: "parallel-pulls", value: number(&c.ParallelPulls, 3, 1, 64),
+			usage: "how many images are fetched at the same time"},
+		{name: "log-level", value: choice(&c.LogLevel, "info", "debug", "warn", "error"),
+			usage: "least important messages that are logged"},
+		{name: "log-format", value: choice(&c.LogFormat, "text", "json"),
+			usage: "form of the log, on stderr"},
+	}
+}

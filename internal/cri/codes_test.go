@@ -1,0 +1,219 @@
+package cri_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/images"
+)
+
+// calls are all calls that name an object.
+func (h *harness) calls(id string) map[string]func() error {
+	return map[string]func() error{
+		"StopPodSandbox": func() error {
+			_, err := h.StopPodSandbox(h.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+			return err
+		},
+		"RemovePodSandbox": func() error {
+			_, err := h.RemovePodSandbox(h.ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: id})
+			return err
+		},
+		"StopContainer": func() error {
+			_, err := h.StopContainer(h.ctx, &runtimeapi.StopContainerRequest{ContainerId: id})
+			return err
+		},
+		"RemoveContainer": func() error {
+			_, err := h.RemoveContainer(h.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id})
+			return err
+		},
+		"PodSandboxStatus": func() error {
+			_, err := h.PodSandboxStatus(h.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+			return err
+		},
+		"ContainerStatus": func() error {
+			_, err := h.ContainerStatus(h.ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
+			return err
+		},
+		"StartContainer": func() error {
+			_, err := h.StartContainer(h.ctx, &runtimeapi.StartContainerRequest{ContainerId: id})
+			return err
+		},
+		"ReopenContainerLog": func() error {
+			_, err := h.ReopenContainerLog(h.ctx, &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
+			return err
+		},
+		"Attach": func() error {
+			_, err := h.Attach(h.ctx, &runtimeapi.AttachRequest{ContainerId: id, Stdout: true})
+			return err
+		},
+		"PortForward": func() error {
+			_, err := h.PortForward(h.ctx, &runtimeapi.PortForwardRequest{PodSandboxId: id})
+			return err
+		},
+		"ExecSync": func() error {
+			_, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id})
+			return err
+		},
+	}
+}
+
+func TestUnknownID(t *testing.T) {
+	h := newHarness(t)
+	for name, call := range h.calls(strings.Repeat("a", 64)) {
+		t.Run(name, func(t *testing.T) {
+			want := codes.NotFound
+			if strings.HasPrefix(name, "Stop") || strings.HasPrefix(name, "Remove") {
+				want = codes.OK
+			}
+			wantCode(t, call(), want)
+		})
+	}
+}
+
+func TestMissingID(t *testing.T) {
+	h := newHarness(t)
+	for name, call := range h.calls("") {
+		t.Run(name, func(t *testing.T) { wantCode(t, call(), codes.InvalidArgument, "missing") })
+	}
+}
+
+func TestRepeatedStopAndRemove(t *testing.T) {
+	h := newHarness(t)
+	pod := h.sandbox(t, "a")
+	id := h.container(t, pod, "vm")
+	h.start(t, id)
+	for range 2 {
+		wantCode(t, h.calls(id)["StopContainer"](), codes.OK)
+	}
+	for range 2 {
+		wantCode(t, h.calls(id)["RemoveContainer"](), codes.OK)
+	}
+	for range 2 {
+		wantCode(t, h.calls(pod)["StopPodSandbox"](), codes.OK)
+	}
+	for range 2 {
+		wantCode(t, h.calls(pod)["RemovePodSandbox"](), codes.OK)
+	}
+}
+
+func TestErrorClasses(t *testing.T) {
+	h := newHarness(t)
+	var failure error
+	h.runtime.Before = func(context.Context, string) error { return failure }
+	for want, err := range map[codes.Code]error{
+		codes.InvalidArgument:    errdefs.ErrInvalidArgument,
+		codes.NotFound:           errdefs.ErrNotFound,
+		codes.AlreadyExists:      errdefs.ErrAlreadyExists,
+		codes.FailedPrecondition: errdefs.ErrFailedPrecondition,
+		codes.Unavailable:        errdefs.ErrUnavailable,
+		codes.Unimplemented:      errdefs.ErrNotImplemented,
+		codes.DeadlineExceeded:   context.DeadlineExceeded,
+		codes.Canceled:           context.Canceled,
+		codes.ResourceExhausted:  syscall.ENOSPC,
+		codes.DataLoss:           status.Error(codes.DataLoss, "from below"),
+		codes.Unknown:            errors.New("no class"),
+	} {
+		failure = fmt.Errorf("overlay of pod a: %w", errors.Join(errors.New("something plain"), err))
+		if want == codes.DataLoss {
+			failure = err
+		}
+		_, got := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
+		wantCode(t, got, want)
+		if want != codes.DataLoss && status.Convert(got).Message() != failure.Error() {
+			t.Errorf("text is %q, want %q", status.Convert(got).Message(), failure)
+		}
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	h := newHarness(t)
+	h.runtime.Before = func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }
+	ctx, cancel := context.WithTimeout(h.ctx, 20*time.Millisecond)
+	defer cancel()
+	_, err := h.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
+	wantCode(t, err, codes.DeadlineExceeded)
+}
+
+func TestPanicEndsOnlyItsCall(t *testing.T) {
+	h := newHarness(t)
+	h.runtime.Before = func(context.Context, string) error { panic("a bug") }
+	_, err := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
+	wantCode(t, err, codes.Internal, "a bug", "RunPodSandbox")
+	h.runtime.Before = nil
+	h.sandbox(t, "a")
+	if log := h.log.String(); !strings.Contains(log, "panicked") || !strings.Contains(log, "codes_test.go") {
+		t.Errorf("the log lacks the panic and where it was: %s", log)
+	}
+}
+
+// What may be secret is in no line of the log, at any level.
+func TestSecretsAreNotLogged(t *testing.T) {
+	h := newHarness(t)
+	h.store.Before = func(context.Context, string, *images.Auth) error { return errors.New("unauthorised") }
+	cfg := sandboxConfig("a")
+	cfg.Annotations["VirtletCloudInitUserData"] = "s3cret"
+	_, _ = h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
+	vm := containerConfig("vm")
+	vm.Envs = []*runtimeapi.KeyValue{{Key: "PASSWORD", Value: []byte("s3cret")}}
+	_, _ = h.CreateContainer(h.ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: "716d", Config: vm, SandboxConfig: cfg})
+	_, _ = h.images.PullImage(h.ctx, &runtimeapi.PullImageRequest{
+		Image: &runtimeapi.ImageSpec{Image: "virtlet.cloud/cirros", Annotations: cfg.Annotations}, SandboxConfig: cfg,
+		Auth: &runtimeapi.AuthConfig{Username: "joe", Password: "s3cret", RegistryToken: "s3cret"},
+	})
+	log := h.log.String()
+	for _, want := range []string{"RunPodSandbox", "pod=default/a", "CreateContainer", "PullImage", "image=virtlet.cloud/cirros", "unauthorised"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q: %s", want, log)
+		}
+	}
+	if strings.Contains(log, "s3cret") {
+		t.Errorf("a secret in the log: %s", log)
+	}
+}
+
+// kubelet's messages may be larger than gRPC's default of 4 MiB.
+func TestLargeMessage(t *testing.T) {
+	h := newHarness(t)
+	cfg := sandboxConfig("a")
+	cfg.Annotations["big"] = strings.Repeat("x", 10<<20)
+	resp, err := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := h.PodSandboxStatus(h.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: resp.PodSandboxId})
+	if err != nil || got.Status.Annotations["big"] != cfg.Annotations["big"] {
+		t.Errorf("the annotation did not come back: %v", err)
+	}
+}
+
+// A shutdown ends what is still running after a while, and not at once.
+func TestStopWaitsForCalls(t *testing.T) {
+	h := newHarness(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	h.runtime.Before = func(context.Context, string) error { close(entered); <-leave; return nil }
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
+		done <- err
+	}()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- h.stop() }()
+	close(leave)
+	if err := <-done; err != nil {
+		t.Errorf("the running call: %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}

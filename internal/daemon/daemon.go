@@ -1,0 +1,141 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/oklog/run"
+
+	"github.com/qemulet/qemulet/internal/api"
+	"github.com/qemulet/qemulet/internal/config"
+	"github.com/qemulet/qemulet/internal/cri"
+	"github.com/qemulet/qemulet/internal/cri/streaming"
+	"github.com/qemulet/qemulet/internal/httpd"
+	"github.com/qemulet/qemulet/internal/unixsock"
+	"github.com/qemulet/qemulet/internal/version"
+)
+
+const (
+	// socketMode lets root and root's group in: who can connect has the
+	// consoles of all VMs.
+	socketMode = 0o660
+	// closeTimeout is how long operations may take to end at a shutdown; what
+	// is cut off then, the next start finishes.
+	closeTimeout = 20 * time.Second
+	// sessionsTimeout is the same for consoles and forwarded ports.
+	sessionsTimeout = 5 * time.Second
+)
+
+// Run is the daemon. It takes the state directory for itself, recovers what
+// the last one left, opens its sockets, calls ready, and serves until ctx
+// ends. VMs are not touched by its end. The error is nil after an orderly
+// end, and otherwise says what could not be done.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()) (err error) {
+	begin := time.Now()
+	lock, err := acquire(cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	n, err := open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.close()) }()
+	if err := n.runtime.Recover(ctx); err != nil {
+		return fmt.Errorf("recovering what the last daemon left: %w", err)
+	}
+	f, err := n.listen(cfg)
+	if err != nil {
+		return err
+	}
+	log.Info("serving", "version", version.Number(), "cri", cfg.CRISocket, "api", cfg.APISocket,
+		"streams", f.streams.Addr().String(), "took", time.Since(begin))
+	ready()
+	defer log.Info("stopped serving, VMs run on")
+	return f.serve(ctx, n, cfg)
+}
+
+// front is the daemon's listeners.
+type front struct{ cri, api, streams net.Listener }
+
+// listen opens them all or none. CRI's comes last: who sees it can use the rest.
+func (n *node) listen(cfg *config.Config) (_ *front, err error) {
+	f := &front{}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	if f.streams, err = net.Listen("tcp", cfg.StreamAddress); err != nil {
+		return nil, fmt.Errorf("stream-address %s: %w", cfg.StreamAddress, err)
+	}
+	if f.api, err = unixsock.Listen(cfg.APISocket, socketMode); err != nil {
+		return nil, err
+	}
+	if f.cri, err = unixsock.Listen(cfg.CRISocket, socketMode); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *front) close() {
+	for _, l := range []net.Listener{f.cri, f.api, f.streams} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
+// serve runs the servers until ctx ends or one of them fails.
+func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
+	streams := streaming.New(n.runtime, f.streams.Addr().String(), n.log)
+	server := cri.New(cri.Options{
+		Runtime:      n.runtime,
+		Images:       n.images,
+		Streams:      streams,
+		Log:          n.log,
+		Version:      version.Number(),
+		Handlers:     n.runtime.Handlers(),
+		CgroupDriver: cgroupDriver(cfg.CgroupDriver),
+		Info:         func() map[string]string { return statusInfo(cfg) },
+	})
+	local := api.Handler(api.Options{Downloads: n.images.Downloads, Sessions: streams})
+
+	var g run.Group
+	end := make(chan struct{})
+	g.Add(func() error {
+		select {
+		case <-ctx.Done():
+		case <-end:
+		}
+		return nil
+	}, func(error) { close(end) })
+	// CRI ends first, so that no session is promised that cannot be had any more.
+	add(ctx, &g, func(ctx context.Context) error { return server.Serve(ctx, f.cri) })
+	add(ctx, &g, func(ctx context.Context) error { return httpd.Serve(ctx, f.api, local, n.log) })
+	add(ctx, &g, func(ctx context.Context) error { return httpd.Serve(ctx, f.streams, streams, n.log) })
+	add(ctx, &g, n.lookAtQEMU)
+	err := g.Run()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionsTimeout)
+	defer cancel()
+	return errors.Join(err, streams.Wait(ctx))
+}
+
+// add makes an actor of a function that ends with its context. Actors end one
+// after another in the order in which they were added.
+func add(ctx context.Context, g *run.Group, serve func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	g.Add(func() error {
+		defer close(done)
+		return serve(ctx)
+	}, func(error) {
+		cancel()
+		<-done
+	})
+}

@@ -1,0 +1,150 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/qemulet/qemulet/disks"
+	"github.com/qemulet/qemulet/internal/config"
+	"github.com/qemulet/qemulet/internal/console"
+	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/runtime"
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/netns"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// node is what the daemon works with, opened in this order and closed in the
+// reverse.
+type node struct {
+	log     *slog.Logger
+	db      *store.DB
+	images  *images.Store
+	watcher *console.Watcher
+	runtime *runtime.Runtime
+}
+
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
+	n := &node{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	// QEMU's own user must get through to what is handed to it by path.
+	if err := os.MkdirAll(cfg.RunDir, 0o711); err != nil {
+		return nil, fmt.Errorf("run-dir: %w", err)
+	}
+	if n.db, err = store.Open(filepath.Join(cfg.StateDir, "qemulet.db")); err != nil {
+		return nil, err
+	}
+	if n.images, err = openImages(cfg, log); err != nil {
+		return nil, err
+	}
+	if n.watcher, err = console.NewWatcher(); err != nil {
+		return nil, err
+	}
+	if n.runtime, err = n.newRuntime(cfg); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func openImages(cfg *config.Config, log *slog.Logger) (*images.Store, error) {
+	return images.Open(images.Options{
+		Dir:            filepath.Join(cfg.StateDir, "images"),
+		TranslationDir: cfg.ImageTranslationDir,
+		NoRegexp:       !cfg.RegexpImageTranslation,
+		Protocol:       cfg.DownloadProtocol,
+		MaxParallel:    cfg.ParallelPulls,
+		Check:          checkImage,
+		Warn:           func(err error) { log.Warn("image store", "error", err) },
+	})
+}
+
+// checkImage refuses what cannot be the base of a root disk.
+func checkImage(r io.ReaderAt, size int64) (virtualSize int64, err error) {
+	img, err := disks.CheckBase(r, size, disks.Limits{})
+	return img.VirtualSize, err
+}
+
+func (n *node) newRuntime(cfg *config.Config) (*runtime.Runtime, error) {
+	network, err := netns.NewManager(netns.Options{
+		ConfDir:       cfg.CNIConfDir,
+		BinDirs:       cfg.CNIBinDirs,
+		CacheDir:      filepath.Join(cfg.StateDir, "cni"),
+		NetnsDir:      cfg.NetnsDir,
+		PluginTimeout: cfg.CNITimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	credential, err := qemuCredential(cfg.QEMUUser, n.log)
+	if err != nil {
+		return nil, err
+	}
+	return runtime.New(runtime.Options{
+		DB:      n.db,
+		Images:  n.images,
+		Network: network,
+		Watcher: n.watcher,
+		Hypervisor: &runtime.Hypervisor{
+			Binary:     qemuBinary(cfg.QEMUBinary),
+			CacheDir:   filepath.Join(cfg.StateDir, "cache"),
+			Mode:       qemu.AccelMode(cfg.Accel),
+			Credential: credential,
+			Decided:    n.tellAccel,
+		},
+		RunDir:          cfg.RunDir,
+		StateDir:        cfg.StateDir,
+		NetnsDir:        cfg.NetnsDir,
+		Credential:      credential,
+		DefaultCPUModel: cfg.CPUModel,
+		Log:             n.log,
+	})
+}
+
+// lookAtQEMU asks at the start already what VMs can be run with, so that the
+// log says at once what is missing and the first pod need not wait. It returns
+// when ctx ends.
+func (n *node) lookAtQEMU(ctx context.Context) error {
+	if _, err := n.runtime.Hypervisor.Ready(ctx); err != nil && ctx.Err() == nil {
+		n.log.Error("QEMU is not usable", "error", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// tellAccel says loudly when VMs are emulated: it is the first thing to look
+// at when they are slow.
+func (n *node) tellAccel(caps qemu.Capabilities, accel qemu.AccelDecision) {
+	level, message := slog.LevelInfo, "QEMU is usable"
+	if accel.Fallback {
+		level, message = slog.LevelWarn, "KVM is not usable: VMs are emulated and SLOW"
+	}
+	n.log.Log(context.Background(), level, message, "binary", caps.Binary, "accel", accel.Accel, "reason", accel.Reason)
+}
+
+func (n *node) close() error {
+	var errs []error
+	if n.runtime != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		errs = append(errs, n.runtime.Close(ctx))
+	}
+	if n.watcher != nil {
+		errs = append(errs, n.watcher.Close())
+	}
+	if n.images != nil {
+		errs = append(errs, n.images.Close())
+	}
+	if n.db != nil {
+		errs = append(errs, n.db.Close())
+	}
+	return errors.Join(errs...)
+}
