@@ -1,0 +1,35 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/qemulet/qemulet/internal/version"
+)
+
+// newRootCommand lists the subcommands; each has a file of its own.
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "qemulet",
+		Short: "Virtual machines as Kubernetes pods",
+		Long: `qemulet runs virtual machines as Kubernetes pods. It is a container runtime
+(CRI) that starts QEMU instead of containers: kubelet or crictl asks, qemulet
+prepares the disk and the network and boots the machine.
+
+On a node, "qemulet serve" is the daemon. On one machine without a cluster,
+"qemulet run" runs a pod's manifest.`,
+		Version:       version.Number(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(
+		newRunCommand(),
+		newPsCommand(),
+		newAttachCommand(),
+		newLogsCommand(),
+		newStopCommand(),
+		newRmCommand(),
+		newServeCommand(),
+		newVersionCommand(),
+	)
+	return root
+}
