@@ -1,0 +1,60 @@
+# Everything a developer does here. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+MAKEFLAGS += --no-print-directory
+
+# One setting for all that is compiled, or everything would be compiled twice; and the daemon runs in any container image.
+export CGO_ENABLED := 0
+
+# The version is what Go reads from the commit; where git cannot say, do without.
+BUILDFLAGS := -ldflags '-s -w' $(shell git rev-parse -q --verify HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+CRITOOLS := $(shell sed -n 's/.*sigs.k8s.io\/cri-tools \(v[^ ]*\).*/\1/p' e2e/go.mod)
+POD ?= examples/cirros-vm.yaml
+ARGS ?=
+FUZZTIME ?= 10s
+
+.PHONY: build run test unit lint bench fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl clean help
+
+build: ## build the programs into bin/
+	@mkdir -p bin
+	go build $(BUILDFLAGS) -o bin/ ./cmd/...
+
+run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=manifest.yaml] [ARGS=--detach]
+	@scripts/run.sh $(POD) $(ARGS)
+
+test: deps ## run all tests, with real virtual machines (installs what is missing, builds the guests)
+	@$(MAKE) -j3 build crictl guest-tiny guest-debian
+	@scripts/test.sh . e2e
+
+unit: deps ## run the tests of the packages only, not the end-to-end ones
+	@scripts/test.sh .
+
+lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
+	@scripts/lint.sh
+
+bench: deps ## measure start, stop, memory, listing and re-adoption against their floors
+	@$(MAKE) -j2 build guest-tiny
+	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./bench/...
+
+fuzz-short: ## run every fuzz test for FUZZTIME (10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+guests: guest-tiny guest-tiny-9p guest-debian ## build the guest images (kept outside the clone, see e2e/guests/build.sh)
+
+guest-tiny guest-tiny-9p guest-debian: guest-%: deps
+	@e2e/guests/build.sh $* >/dev/null
+
+deps: ## install the Debian packages that this machine lacks
+	@scripts/install-deps.sh
+
+crictl: bin/crictl ## build crictl, the CRI client of the end-to-end tests, into bin/
+
+bin/crictl: e2e/go.mod e2e/go.sum
+	@mkdir -p bin
+	cd e2e && go build -ldflags '-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRITOOLS)' -o ../$@ sigs.k8s.io/cri-tools/cmd/crictl
+
+clean: ## remove what was built here (guest images stay in their cache)
+	rm -rf bin
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,105 @@
+// Package qemulet_test holds what is true of the whole tree and of no single
+// package in it.
+package qemulet_test
+
+import (
+	"bufio"
+	"bytes"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/qemulet/qemulet/"
+
+// arrows says which rooms each room may import; docs/architecture.md draws
+// them. A room is a folder of the top level, or of internal/ or cmd/, with all
+// below it. The building blocks come first: they know nothing of Kubernetes
+// and nothing of each other.
+var arrows = map[string][]string{
+	"qmp":       {},
+	"qemu":      {"qmp"},
+	"netns":     {},
+	"disks":     {},
+	"cloudinit": {},
+
+	"internal/ids":      {},
+	"internal/config":   {},
+	"internal/console":  {},
+	"internal/httpd":    {},
+	"internal/images":   {},
+	"internal/store":    {},
+	"internal/unixsock": {},
+	"internal/version":  {},
+	"internal/vmpod":    {},
+
+	"internal/runtime": {
+		"cloudinit", "disks", "netns", "qemu", "qmp",
+		"internal/console", "internal/ids", "internal/images", "internal/store", "internal/unixsock", "internal/vmpod",
+	},
+	"internal/cri": {"internal/images", "internal/runtime"},
+	"internal/api": {"internal/images"},
+	"internal/daemon": {
+		"disks", "netns", "qemu",
+		"internal/api", "internal/config", "internal/console", "internal/cri",
+		"internal/images", "internal/runtime", "internal/store",
+	},
+	"internal/podrun": {"internal/api"},
+
+	"cmd/qemulet": {"internal/config", "internal/daemon", "internal/podrun"},
+}
+
+func room(pkg string) string {
+	parts := strings.Split(strings.TrimPrefix(pkg, module), "/")
+	if parts[0] == "internal" || parts[0] == "cmd" {
+		return strings.Join(parts[:min(2, len(parts))], "/")
+	}
+	return parts[0]
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	checked := 0
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		pkg, imports, _ := strings.Cut(lines.Text(), " ")
+		if !strings.HasPrefix(pkg, module) {
+			continue // the root, which has tests only
+		}
+		checked++
+		from := room(pkg)
+		allowed, known := arrows[from]
+		if !known {
+			t.Errorf("%s: the room %s is not on the plan: add it here and in docs/architecture.md", pkg, from)
+			continue
+		}
+		for imported := range strings.FieldsSeq(imports) {
+			to := room(imported)
+			if strings.HasPrefix(imported, module) && to != from && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s: no arrow leads from %s to %s", pkg, imported, from, to)
+			}
+		}
+	}
+	if checked < 10 {
+		t.Errorf("only %d packages were checked", checked)
+	}
+}
+
+// The building blocks must stay usable by programs that are no Kubernetes
+// runtimes.
+func TestBlocksKnowNothingOfKubernetes(t *testing.T) {
+	for _, block := range []string{"qmp", "qemu", "netns", "disks", "cloudinit"} {
+		out, err := exec.Command("go", "list", "-deps", "./"+block).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for dep := range strings.FieldsSeq(string(out)) {
+			if strings.HasPrefix(dep, "k8s.io/") {
+				t.Errorf("%s depends on %s", block, dep)
+			}
+		}
+	}
+}
