@@ -24,10 +24,10 @@ var arrows = map[string][]string{
 	"disks":     {},
 	"cloudinit": {},
 
-	"internal/ids":      {},
 	"internal/config":   {},
 	"internal/console":  {},
 	"internal/httpd":    {},
+	"internal/ids":      {},
 	"internal/images":   {},
 	"internal/store":    {},
 	"internal/unixsock": {},
@@ -38,16 +38,16 @@ var arrows = map[string][]string{
 		"cloudinit", "disks", "netns", "qemu", "qmp",
 		"internal/console", "internal/ids", "internal/images", "internal/store", "internal/unixsock", "internal/vmpod",
 	},
-	"internal/cri": {"internal/images", "internal/runtime"},
+	"internal/cri": {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/api": {"internal/images"},
 	"internal/daemon": {
 		"disks", "netns", "qemu",
-		"internal/api", "internal/config", "internal/console", "internal/cri",
-		"internal/images", "internal/runtime", "internal/store",
+		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images",
+		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
-	"internal/podrun": {"internal/api"},
+	"internal/podrun": {},
 
-	"cmd/qemulet": {"internal/config", "internal/daemon", "internal/podrun"},
+	"cmd/qemulet": {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},
 }
 
 func room(pkg string) string {
