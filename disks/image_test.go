@@ -315,3 +315,14 @@ func (p padded) ReadAt(b []byte, at int64) (int, error) {
 	}
 	return int(n), nil
 }
+
+func TestLimits(t *testing.T) {
+	f, size := openFile(t, filled(t, "PATH", "20M"))
+	if _, err := CheckBase(f, size, Limits{VirtualSize: 20<<20 - 1}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "the limit 20971519") {
+		t.Errorf("got %v", err)
+	}
+	// Out of budget after the first table, whose data are all there.
+	if _, err := CheckBase(f, size, Limits{VirtualSize: 20 << 20, ScanBytes: 1}); err != nil {
+		t.Error(err)
+	}
+}

@@ -118,13 +118,7 @@ func (r *Runtime) makeSeed(p *pod, v *vm, spec *vmpod.VM) error {
 		return fmt.Errorf("cloud-init disk: %w", err)
 	}
 	path := filepath.Join(r.vmDir(p.uid(), v.id), seedFile)
-	// Secrets may be in it: nobody but root may read it.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("cloud-init disk: %w", err)
-	}
-	err = cloudinit.WriteISO(f, seed.Type.Label(), files)
-	if err := errors.Join(err, f.Close()); err != nil {
+	if err := cloudinit.CreateISO(path, seed.Type.Label(), files); err != nil {
 		return fmt.Errorf("cloud-init disk: %w", err)
 	}
 	return nil
