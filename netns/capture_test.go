@@ -22,10 +22,9 @@ type capture struct {
 }
 
 type captured struct {
-	arp      bool
-	dst      netip.Addr
-	port     uint16
-	outgoing bool
+	arp  bool
+	dst  netip.Addr
+	port uint16
 }
 
 // startCapture captures in the calling thread's namespace.

@@ -18,7 +18,7 @@ func TestTwoInterfaces(t *testing.T) {
 		nsenter --net=$CNI_NETNS sh -ec "ip link set tmp%[1]d name net1; ip link set net1 address 06:AA:00:00:00:01 mtu 9000 up
 			ip addr add %[2]s.7/24 dev net1; ip route add 172.20.0.0/16 via %[2]s.1; ip route add 172.21.0.0/16 dev net1"
 		ip link set second%[1]d up
-		`+prevResult+` | sed 's|"ips":\[|"ips":[{"address":"%[2]s.7/24"},|'`, n.number, second))
+		%[3]s | sed 's|"ips":\[|"ips":[{"address":"%[2]s.7/24"},|'`, n.number, second, prevResult))
 	wire := startCapture(t)
 	network := n.setup(testPod(1))
 	nics := network.Interfaces()

@@ -53,7 +53,7 @@ func newNode(t testing.TB, conflist func(n *testNode) string) *testNode {
 	}
 	n.restart()
 	t.Cleanup(func() {
-		for unix.Unmount(n.o.NetnsDir, unix.MNT_DETACH) == nil { //nolint:revive // until nothing is mounted
+		for unix.Unmount(n.o.NetnsDir, unix.MNT_DETACH) == nil { // until nothing is mounted
 		}
 	})
 	if conflist != nil {
@@ -186,7 +186,7 @@ func (n *testNode) assertNoPorts() {
 	}
 	defer func() {
 		close(done)
-		for range updates { //nolint:revive // until the subscription has ended
+		for range updates { // until the subscription has ended
 		}
 	}()
 	timeout := time.After(10 * time.Second)

@@ -74,7 +74,11 @@ func (l *links) createBridge(nic Interface) (*netlink.Bridge, error) {
 	attrs.Name, attrs.MTU, attrs.HardwareAddr = nic.Bridge, nic.MTU, randomMAC()
 	ageing, snooping := uint32(0), false
 	bridge := &netlink.Bridge{LinkAttrs: attrs, AgeingTime: &ageing, MulticastSnooping: &snooping}
-	if err := l.LinkAdd(bridge); err != nil {
+	err := l.LinkAdd(bridge)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, fmt.Errorf("make bridge %s: %w: the kernel's module bridge is needed (modprobe bridge)", nic.Bridge, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make bridge %s: %w", nic.Bridge, err)
 	}
 	return bridge, nil
