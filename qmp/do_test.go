@@ -39,10 +39,13 @@ func TestLateReplyIsDropped(t *testing.T) {
 
 func TestReplyWithoutIDGoesToOldest(t *testing.T) {
 	c, peer := negotiated(t)
+	seen := c.Subscribe(1, nil)
+	peer.Line(`{"error": {"class": "GenericError", "desc": "for nobody"}}`)
+	peer.Event("AFTER", "", 1)
+	<-seen.C // so the line before it is through
 	go func() {
 		peer.Expect("first")
 		peer.Line(`{"error": {"class": "GenericError", "desc": "JSON parse error"}}`)
-		peer.Line(`{"error": {"class": "GenericError", "desc": "for nobody"}}`)
 		cmd := peer.Expect("second")
 		peer.Return(cmd, 2)
 	}()
@@ -62,7 +65,7 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 	c, peer := negotiated(t)
 	big := map[string]string{"pad": strings.Repeat("x", 1<<20)}
 	for range 3 {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		err := c.Do(ctx, "big", big, nil)
 		cancel()
 		if !errors.Is(err, context.DeadlineExceeded) {

@@ -2,7 +2,8 @@
 //
 // A [Conn] is one negotiated monitor connection. Any number of goroutines may
 // send commands through it ([Conn.Do] and the typed commands built on it) and
-// listen to events ([Conn.Subscribe]). It costs one goroutine and about 10 KiB.
+// listen to events ([Conn.Subscribe]). It costs one goroutine and a read buffer
+// of 4 KiB.
 // [Conn.Monitor] presents it as go-qemu's qmp.Monitor.
 //
 // QEMU serves one client per monitor at a time. A [Mux] lets any number of

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -97,6 +98,12 @@ func (c *Conn) flushUnsent() error {
 func (c *Conn) sendError(ctx context.Context, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
 		return fmt.Errorf("QEMU does not read: %w", cause(ctx))
+	}
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+		// The reader closes the socket when it meets the end: the reason is
+		// what it found, not that the socket is closed by now.
+		<-c.done
+		return c.Err()
 	}
 	return peerGone(err)
 }
