@@ -156,6 +156,20 @@ func TestPanicEndsOnlyItsCall(t *testing.T) {
 	}
 }
 
+// A line names what was asked for and what was made.
+func TestLogNamesObjects(t *testing.T) {
+	h := newHarness(t)
+	pod := h.sandbox(t, "a")
+	id := h.container(t, pod, "vm")
+	image := h.pull(t, "virtlet.cloud/cirros")
+	log := h.log.String()
+	for _, want := range []string{"pod=default/a uid=uid-a", "sandbox=" + pod, "name=vm sandbox=" + pod, "container=" + id, "id=" + image} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log lacks %q: %s", want, log)
+		}
+	}
+}
+
 // What may be secret is in no line of the log, at any level.
 func TestSecretsAreNotLogged(t *testing.T) {
 	h := newHarness(t)

@@ -25,7 +25,9 @@ func logCalls(log *slog.Logger) grpc.UnaryServerInterceptor {
 			return resp, err
 		}
 		attrs := append(subject(req), slog.Duration("took", time.Since(begin)))
-		if err != nil {
+		if err == nil {
+			attrs = append(attrs, made(resp)...)
+		} else {
 			attrs = append(attrs, slog.String("code", status.Code(err).String()), slog.String("error", status.Convert(err).Message()))
 		}
 		log.LogAttrs(ctx, level, method, attrs...)
@@ -76,4 +78,17 @@ func subject(req any) []slog.Attr {
 		add("image", r.GetImage().GetImage())
 	}
 	return attrs
+}
+
+// made names what a call has made.
+func made(resp any) []slog.Attr {
+	switch r := resp.(type) {
+	case *runtimeapi.RunPodSandboxResponse:
+		return []slog.Attr{slog.String("sandbox", r.GetPodSandboxId())}
+	case *runtimeapi.CreateContainerResponse:
+		return []slog.Attr{slog.String("container", r.GetContainerId())}
+	case *runtimeapi.PullImageResponse:
+		return []slog.Attr{slog.String("id", r.GetImageRef())}
+	}
+	return nil
 }
