@@ -5,15 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // orphan is a machine whose starter was killed.
@@ -129,7 +131,6 @@ func TestAdoptAgain(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	m.proc.child = true // this process is still its parent
 	stopped(t, m, time.Minute)
 	wantEnding(t, m.Ending(), Stopped, 0, "")
 }
@@ -151,7 +152,6 @@ func TestAdoptEnded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m2.proc.child = true
 			t.Cleanup(func() { m2.Close() })
 			e := ended(t, m2)
 			if e.Reason != reason || !e.Time.Equal(logged.Time) || e.Time.IsZero() {
@@ -255,8 +255,7 @@ func TestAdoptZombie(t *testing.T) {
 	if _, err := hostProc.find(m.id); !errors.Is(err, ErrGone) {
 		t.Errorf("error %v", err)
 	}
-	p.child = true
-	if s := p.status(); s.signal != syscall.SIGKILL {
+	if s := p.reap(); s.signal != syscall.SIGKILL {
 		t.Errorf("reaped %v", s)
 	}
 }
@@ -281,48 +280,73 @@ func TestAdoptUnresponsive(t *testing.T) {
 	wantEnding(t, m.Ending(), Killed, 137, "")
 }
 
-// How the machine ended that is no child is told by kernels from 6.15 on, if init
-// reaps it.
-func TestExitOfOrphan(t *testing.T) {
-	pid, died := startOrphan(t)
-	p, err := openProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.close()
-	if s := p.status(); s.known {
-		t.Errorf("alive, and %v", s)
-	}
-	died()
-	if err := p.wait(); err != nil {
-		t.Fatal(err)
-	}
-	if s := p.status(); s.known && s.code != 42 {
-		t.Errorf("it ended with %v", s)
-	} else {
-		t.Log(s)
+// How a process ended that is no child is told by kernels from 6.15 on, once it is
+// reaped by whose child it is.
+func TestExitOfOthers(t *testing.T) {
+	for script, want := range map[string]exitStatus{
+		"read x; exit 42":    {known: true, code: 42},
+		"read x; kill -9 $$": {known: true, signal: syscall.SIGKILL},
+	} {
+		c := exec.Command("sh", "-c", script)
+		release, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p, err := openProcess(c.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.close()
+		io.WriteString(release, "\n")
+		c.Wait()
+		if err := p.wait(); err != nil {
+			t.Error(err)
+		}
+		if got := p.exit(); got != want && !olderThan(t, 6, 15) {
+			t.Errorf("%q ended with %v, want %v", script, got, want)
+		}
 	}
 }
 
-// startOrphan starts a process that init is the parent of and that will exit with
-// 42 when it is told to.
-func startOrphan(t *testing.T) (int, func()) {
+// olderThan tells whether the kernel is.
+func olderThan(t *testing.T, major, minor int) bool {
 	t.Helper()
-	in, release, err := os.Pipe()
-	if err != nil {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
-	c := exec.Command("sh", "-c", "(read x <&3; exit 42) >/dev/null & echo $!")
-	c.ExtraFiles = []*os.File{in}
-	out, err := c.Output()
-	if err != nil {
+	var a, b int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
-	if err != nil {
-		t.Fatal(err)
+	return a < major || a == major && b < minor
+}
+
+func TestExitStatusText(t *testing.T) {
+	for want, s := range map[string]exitStatus{
+		"exit status unknown": {}, "exit status 3": {known: true, code: 3},
+		"killed by signal 6 (SIGABRT)": {known: true, signal: syscall.SIGABRT},
+	} {
+		if s.String() != want {
+			t.Errorf("%+v is %q", s, s)
+		}
 	}
-	t.Cleanup(func() { release.Close() })
-	return pid, func() { io.WriteString(release, "\n") }
+}
+
+// Field 2 of stat is whatever a process calls itself.
+func TestParseStartTime(t *testing.T) {
+	tail := " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20"
+	for _, stat := range []string{"1 (a)" + tail, "1 (a b) c)" + tail, "1 ()" + tail + " 21 22 23"} {
+		if n, err := parseStartTime([]byte(stat)); err != nil || n != 4711 {
+			t.Errorf("%s: %d, %v", stat, n, err)
+		}
+	}
+	for _, stat := range []string{"", "1 (a) S 1 2", "1 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"} {
+		if n, err := parseStartTime([]byte(stat)); err == nil {
+			t.Errorf("%q: %d", stat, n)
+		}
+	}
 }

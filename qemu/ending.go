@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"fmt"
 	"syscall"
 	"time"
@@ -120,6 +121,9 @@ type evidence struct {
 	seen      time.Time // when its death was noticed
 }
 
+// open tells whether the verdict depends on how the process died.
+func (e evidence) open() bool { return e.said.cause == causeNone && !e.oom && e.killedFor == "" }
+
 // ending is the verdict. What the guest did comes first, for the process is ended
 // by us after it; then who has ended the process; then how it died.
 func (e evidence) ending() Ending {
@@ -161,7 +165,7 @@ func (e evidence) unexpected() Ending {
 	case e.said.cause == causeQuit:
 		return Ending{Killed, at, exitOf(syscall.SIGKILL), "quit was given on the monitor"}
 	case e.said.cause == causeSignal:
-		return Ending{HostSignal, at, exitOf(max(e.said.signal, syscall.SIGHUP)), e.withWords("QEMU was told to end by a signal")}
+		return Ending{HostSignal, at, exitOf(cmp.Or(e.said.signal, syscall.SIGTERM)), e.withWords("QEMU was told to end by a signal")}
 	case e.said.cause == causeOther:
 		return Ending{Unknown, at, exitUnknown, e.withWords(fmt.Sprintf("QEMU ended with the reason %q", e.said.info))}
 	case !e.status.known:

@@ -18,8 +18,6 @@ import (
 type process struct {
 	pid   int
 	pidfd *os.File
-	// child is set for processes this one has to reap.
-	child bool
 }
 
 // exitStatus is how a process ended, in so far as it is known.
@@ -41,12 +39,12 @@ func (s exitStatus) String() string {
 }
 
 // newProcess takes over a pidfd.
-func newProcess(pid, pidfd int, child bool) (*process, error) {
+func newProcess(pid, pidfd int) (*process, error) {
 	if err := unix.SetNonblock(pidfd, true); err != nil {
 		unix.Close(pidfd)
 		return nil, fmt.Errorf("pidfd of process %d: %w", pid, err)
 	}
-	return &process{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd"), child: child}, nil
+	return &process{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd")}, nil
 }
 
 // openProcess pins the process that has this number now. The error wraps ESRCH
@@ -59,7 +57,7 @@ func openProcess(pid int) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
-	return newProcess(pid, fd, false)
+	return newProcess(pid, fd)
 }
 
 // wait returns nil when the process is dead, os.ErrClosed after close, and
@@ -101,15 +99,17 @@ func (p *process) kill() error {
 	return err
 }
 
-// status is how the dead process ended. It reaps a child.
-func (p *process) status() exitStatus {
+// reap collects the dead process if it is a child of this one, which it may be even
+// if it was found by its number. Its status is unknown otherwise.
+func (p *process) reap() exitStatus { return p.ask(reap) }
+
+// exit is how the dead process ended, if the kernel tells others than its parent.
+func (p *process) exit() exitStatus { return p.ask(askExit) }
+
+func (p *process) ask(question func(fd uintptr) exitStatus) exitStatus {
 	var s exitStatus
 	p.control(func(fd uintptr) error {
-		if p.child {
-			s = reap(fd)
-		} else {
-			s = askExit(fd)
-		}
+		s = question(fd)
 		return nil
 	})
 	return s
@@ -152,7 +152,7 @@ type siginfo struct {
 	_      [100]byte
 }
 
-// reap collects a dead child.
+// reap is waitid(2); ECHILD says that it is another's child, or reaped.
 func reap(fd uintptr) exitStatus {
 	var info siginfo
 	for {

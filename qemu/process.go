@@ -102,12 +102,10 @@ type start struct {
 
 // prepare does all that can be undone without a process.
 func (s *start) prepare(ctx context.Context) error {
-	var err error
 	if s.o.Cgroup != nil {
-		if s.oomKills, err = s.o.Cgroup.OOMKills(); err != nil {
-			return err
-		}
+		s.oomKills, _ = s.o.Cgroup.OOMKills() // there may be no memory controller
 	}
+	var err error
 	if s.log, err = openLog(s.o.Log, s.inv); err != nil {
 		return err
 	}
@@ -186,7 +184,7 @@ func (s *start) end() exitStatus {
 	s.proc.kill()
 	s.proc.pidfd.SetReadDeadline(time.Time{})
 	s.proc.wait()
-	return s.proc.status()
+	return s.proc.reap()
 }
 
 // openLog opens QEMU's log and marks where this process's part begins.

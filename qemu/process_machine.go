@@ -284,15 +284,21 @@ func (m *Machine) killLater(limit time.Duration) {
 
 // conclude decides how the machine ended, by all that is known.
 func (m *Machine) conclude() {
-	e := evidence{status: m.proc.status(), said: readState(m.log), words: lastWords(m.log), oom: outOfMemory(m.cgroup, m.oomKills), seen: time.Now()}
+	e := evidence{said: readState(m.log), words: lastWords(m.log), oom: outOfMemory(m.cgroup, m.oomKills), seen: time.Now()}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.said.cause != causeNone {
 		e.said.cause, e.said.time, e.said.info = m.said.cause, m.said.time, m.said.info
 	}
 	e.said.asked = e.said.asked || m.asked
 	e.killedFor = m.killedFor
-	m.ending = e.ending()
+	m.mu.Unlock()
+	if e.status = m.proc.reap(); !e.status.known && e.open() {
+		e.status = m.proc.exit()
+	}
+	ending := e.ending()
+	m.mu.Lock()
+	m.ending = ending
+	m.mu.Unlock()
 }
 
 // outOfMemory tells whether the cgroup has lost a process to a lack of memory.

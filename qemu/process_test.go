@@ -117,7 +117,7 @@ func TestStartErrors(t *testing.T) {
 		}, []string{"exit status 7: out of luck"}, time.Second},
 		{"dies of a signal", func(t *testing.T, v *vm) { v.inv.Binary = script(t, "kill -SEGV $$") },
 			[]string{"killed by signal 11 (SIGSEGV)"}, time.Second},
-		{"never greets", func(t *testing.T, v *vm) { v.inv.Binary = script(t, "echo waiting; sleep 1000 </dev/null") },
+		{"never greets", func(t *testing.T, v *vm) { v.inv.Binary = script(t, "echo waiting; exec sleep 1000 </dev/null") },
 			[]string{"greeting", "waiting"}, 5 * time.Second},
 		{"runs at once", func(t *testing.T, v *vm) { v.inv.Args = v.inv.Args[1:] },
 			[]string{`in the state "running" instead of "prelaunch"`, "-S"}, 2 * time.Second},

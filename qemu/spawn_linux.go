@@ -44,7 +44,7 @@ func spawn(inv Invocation, o StartOptions, d *donation, log *os.File) (*process,
 	}
 	none := unix.Rlimit{}
 	_ = unix.Prlimit(child.Pid, unix.RLIMIT_CORE, &none, nil)
-	p, err := newProcess(child.Pid, pidfd, true)
+	p, err := newProcess(child.Pid, pidfd)
 	if err != nil {
 		child.Kill()
 		child.Wait()
