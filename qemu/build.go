@@ -12,11 +12,13 @@ import (
 func Build(c Config, caps Capabilities) (Invocation, error) {
 	b := &builder{Config: c, caps: caps, ids: map[string]string{}, bus: pciBus{}, boot: map[int]string{}}
 	for _, add := range []func(*builder) error{
+		addMachineType,
 		addMachine,
 		addIdentity,
 		addAccel,
 		addCPU,
 		addTopology,
+		addNUMA,
 		addMemory,
 		addPolicy,
 		addMonitor,
@@ -31,6 +33,26 @@ func Build(c Config, caps Capabilities) (Invocation, error) {
 		}
 	}
 	return b.inv, nil
+}
+
+// CheckCPU finds everything that is wrong with a Config's accelerator, processor
+// and topology, before anything else of the machine is known. It is pure, and
+// what it finds are errors as of Build.
+func CheckCPU(c Config, caps Capabilities) []error {
+	b := &builder{Config: c, caps: caps}
+	if err := addMachineType(b); err != nil {
+		return []error{err}
+	}
+	var all []error
+	for _, check := range []func(*builder) error{addAccel, addCPU, addTopology} {
+		err := check(b)
+		if list, ok := err.(interface{ Unwrap() []error }); ok {
+			all = append(all, list.Unwrap()...)
+		} else if err != nil {
+			all = append(all, err)
+		}
+	}
+	return all
 }
 
 // firstFD is the number of the first descriptor handed over, after the standard

@@ -27,6 +27,9 @@ type Config struct {
 	VCPUs int `json:"vcpus"`
 	// MemoryBytes is the guest's RAM in bytes, a multiple of 1 MiB.
 	MemoryBytes int64 `json:"memoryBytes"`
+	// NUMA are the guest's NUMA nodes, numbered by their order; without any,
+	// the guest has one with everything.
+	NUMA []NUMANode `json:"numa,omitempty"`
 	// Disks in the guest's order: their PCI slots and LUNs follow from it.
 	Disks []Disk `json:"disks,omitempty"`
 	// NICs in the guest's order: their PCI slots follow from it and from
@@ -53,17 +56,77 @@ type CPU struct {
 	// "host-passthrough" for the host's own under KVM, or a model's name as
 	// `qemu-system-x86_64 -cpu help` lists it.
 	Model string `json:"model,omitempty"`
-	// Features switches single features of the model on or off.
-	Features map[string]bool `json:"features,omitempty"`
+	// Check says what becomes of a guest whose processor cannot have all that
+	// is asked for.
+	Check CPUCheck `json:"check,omitempty"`
+	// Vendor that the processor has to be of, as CPUID tells it
+	// ("GenuineIntel"): under KVM the host's, under TCG the model's. Empty
+	// accepts all.
+	Vendor string `json:"vendor,omitempty"`
+	// VendorID is the vendor that a guest is told instead, 12 characters.
+	VendorID string `json:"vendorID,omitempty"`
+	// Features changes single features of the model. They go by QEMU's names
+	// and by libvirt's and Linux's, which differ in punctuation.
+	Features map[string]FeaturePolicy `json:"features,omitempty"`
+	// Cache is what the guest is told of the third-level cache.
+	Cache CPUCache `json:"cache,omitempty"`
 	// Topology, when nil, is one socket per virtual processor.
 	Topology *Topology `json:"topology,omitempty"`
 }
+
+// CPUCheck is libvirt's word for how strictly a processor is had.
+type CPUCheck string
+
+// The checks. By default, and with CheckPartial, a named model under KVM is had
+// in full, and so is every feature that is required; TCG leaves out of a model
+// what it cannot emulate.
+const (
+	CheckNone    CPUCheck = "none"    // what cannot be had is left out
+	CheckPartial CPUCheck = "partial" // the default
+	CheckFull    CPUCheck = "full"    // what cannot be had keeps the machine from starting
+)
+
+// FeaturePolicy is libvirt's word for how a feature is wanted.
+type FeaturePolicy string
+
+// The policies.
+const (
+	FeatureForce    FeaturePolicy = "force"    // required: QEMU cannot claim what is not there
+	FeatureRequire  FeaturePolicy = "require"  // the machine does not start without
+	FeatureOptional FeaturePolicy = "optional" // if the accelerator has it
+	FeatureDisable  FeaturePolicy = "disable"  // kept from the guest
+	FeatureForbid   FeaturePolicy = "forbid"   // the machine does not start if the accelerator has it
+)
+
+// CPUCache is libvirt's word for what a guest is told of the third-level cache.
+type CPUCache string
+
+// The caches; the default is the machine type's.
+const (
+	CacheEmulate     CPUCache = "emulate"     // one of QEMU's making
+	CachePassthrough CPUCache = "passthrough" // the host's, with host-passthrough only
+	CacheDisable     CPUCache = "disable"     // none
+)
 
 // Topology lays virtual processors out; the product must equal Config.VCPUs.
 type Topology struct {
 	Sockets int `json:"sockets"`
 	Cores   int `json:"cores"`
 	Threads int `json:"threads"`
+}
+
+// NUMANode is a part of the guest's processors and memory.
+type NUMANode struct {
+	// CPUs are indices of virtual processors; each is in exactly one node.
+	CPUs []int `json:"cpus,omitempty"`
+	// MemoryBytes is a multiple of 1 MiB; the nodes have all of
+	// Config.MemoryBytes together.
+	MemoryBytes int64 `json:"memoryBytes"`
+	// Shared maps the memory so that another process could share it.
+	Shared bool `json:"shared,omitempty"`
+	// Distances to all nodes in their order: 10 to itself, 11 to 254 to
+	// others. All nodes have them, or none.
+	Distances []int `json:"distances,omitempty"`
 }
 
 // Disk is a block device of the guest.
@@ -86,6 +149,16 @@ type Disk struct {
 	// BootIndex orders the disks a firmware may boot from, lowest first,
 	// counted from 1; 0 means never.
 	BootIndex int `json:"bootIndex,omitempty"`
+	// HostDevice tells that the disk's own file is a block device of the host.
+	HostDevice bool `json:"hostDevice,omitempty"`
+	// Direct goes past the host's page cache (O_DIRECT), which the file must
+	// support. On a raw disk that begins at an odd sector it also saves the
+	// host from reading the pages that the guest's writes cover by half.
+	Direct bool `json:"direct,omitempty"`
+	// Offset and Size are the part of a raw file that is the disk, in bytes,
+	// both multiples of 512. A Size of 0 is all that follows Offset.
+	Offset int64 `json:"offset,omitempty"`
+	Size   int64 `json:"size,omitempty"`
 	// Backing is the chain of read-only files under the disk's own, the next
 	// one first and the innermost last. What the files' headers say about
 	// their backing is not followed.

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -40,25 +41,27 @@ func addAccel(b *builder) error {
 	return nil
 }
 
-// addCPU sets the processor's model and features. -cpu has no way to quote a
-// comma, so names are checked.
+// addCPU sets the processor's model and what is changed in it. -cpu has no way
+// to quote a comma, so names are checked. It finds all that is wrong at once.
 func addCPU(b *builder) error {
-	o, err := b.cpuModel()
-	if err != nil {
+	model, err := b.cpuModel()
+	features, wrong := b.cpuFeatures()
+	all := append([]error{err, b.checkVendor(), b.checkStrictness()}, wrong...)
+	cache, err := b.cpuCache()
+	if err := errors.Join(append(all, err)...); err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(b.CPU.Features)) {
-		if err := b.checkFeature(name); err != nil {
-			return err
-		}
-		o = append(o, option{name, onOff(b.CPU.Features[name])})
+	if b.enforces() {
+		model = append(model, option{"enforce", "on"})
 	}
-	b.opts("-cpu", o)
+	if b.CPU.VendorID != "" {
+		model = append(model, option{"vendor", b.CPU.VendorID})
+	}
+	b.opts("-cpu", slices.Concat(model, features, cache))
 	return nil
 }
 
-// cpuModel chooses the model. Under KVM a named one must be had in full (enforce):
-// a guest must not silently get less. TCG never has all of a model, and says so.
+// cpuModel chooses the model.
 func (b *builder) cpuModel() (options, error) {
 	arch, model := b.caps.Arch, b.CPU.Model
 	switch {
@@ -66,16 +69,19 @@ func (b *builder) cpuModel() (options, error) {
 		return options{{arch.passthroughCPU(), ""}, {"migratable", "off"}}, nil
 	case model == cpuHostPassthrough:
 		return nil, bad("cpu.model", model, "nothing, %s or a named model: only KVM can pass the host's processor through", cpuHostModel)
-	case (model == "" || model == cpuHostModel) && b.Accel == KVM:
+	case !b.namedModel() && b.Accel == KVM:
 		return options{{arch.passthroughCPU(), ""}, {"migratable", "on"}}, nil
-	case model == "" || model == cpuHostModel:
+	case !b.namedModel():
 		return options{{arch.maximalCPU(), ""}}, nil
 	case model == arch.passthroughCPU() || !slices.Contains(b.caps.CPUModels, model):
 		return nil, bad("cpu.model", model, "nothing, %s, %s, or one of %s", cpuHostModel, cpuHostPassthrough, b.caps.modelHint())
-	case b.Accel == KVM:
-		return options{{model, ""}, {"enforce", "on"}}, nil
 	}
 	return options{{model, ""}}, nil
+}
+
+// namedModel tells whether the model is one of QEMU's by name.
+func (b *builder) namedModel() bool {
+	return b.CPU.Model != "" && b.CPU.Model != cpuHostModel && b.CPU.Model != cpuHostPassthrough
 }
 
 var modelVersion = regexp.MustCompile(`-v\d+$`)
@@ -88,16 +94,47 @@ func (c Capabilities) modelHint() string {
 	return strings.Join(names, ", ") + " (each also with a version, such as -v1)"
 }
 
-var validFeature = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+// enforces tells whether QEMU has to refuse when the processor cannot have all
+// that is asked for. Under KVM a named model must be had in full: a guest must
+// not silently get less. The host's own processor lacks nothing but what is
+// asked for beside it. TCG never has all of a model, and says so; what it has
+// is known, so that required features need no refusal of QEMU's.
+func (b *builder) enforces() bool {
+	switch {
+	case b.CPU.Check == CheckNone || b.CPU.Check == CheckFull:
+		return b.CPU.Check == CheckFull
+	case b.Accel == TCG:
+		return false
+	}
+	return b.namedModel() || slices.ContainsFunc(slices.Collect(maps.Values(b.CPU.Features)), FeaturePolicy.demands)
+}
 
-// checkFeature refuses a feature that the binary does not know. QEMU writes
-// dashes where /proc/cpuinfo and libvirt often have underscores, and takes both.
-func (b *builder) checkFeature(name string) error {
-	known := slices.Contains(b.caps.CPUFeatures, strings.ReplaceAll(name, "_", "-"))
-	if validFeature.MatchString(name) && known {
+// demands tells whether a machine without the feature must not start.
+func (p FeaturePolicy) demands() bool { return p == FeatureRequire || p == FeatureForce }
+
+func (b *builder) checkStrictness() error {
+	switch b.CPU.Check {
+	case "", CheckNone, CheckPartial, CheckFull:
 		return nil
 	}
-	return bad("cpu.features", name, "a feature that `%s -cpu help` lists", b.caps.Binary)
+	return bad("cpu.check", string(b.CPU.Check), "nothing, %s, %s or %s", CheckNone, CheckPartial, CheckFull)
+}
+
+// cpuCache says what a guest is told of the caches, in libvirt's way. Only the
+// models made from the host know of the host's caches.
+func (b *builder) cpuCache() (options, error) {
+	var o options
+	switch {
+	case b.CPU.Cache == "":
+		return nil, nil
+	case b.CPU.Cache == CachePassthrough && b.CPU.Model == cpuHostPassthrough:
+		return options{{"host-cache-info", "on"}, {"l3-cache", "off"}}, nil
+	case b.CPU.Cache != CacheEmulate && b.CPU.Cache != CacheDisable:
+		return nil, bad("cpu.cache", string(b.CPU.Cache), "nothing, %s, %s, or %s with the model %s", CacheEmulate, CacheDisable, CachePassthrough, cpuHostPassthrough)
+	case !b.namedModel():
+		o = options{{"host-cache-info", "off"}}
+	}
+	return append(o, option{"l3-cache", onOff(b.CPU.Cache == CacheEmulate)}), nil
 }
 
 func onOff(on bool) string {
@@ -105,35 +142,4 @@ func onOff(on bool) string {
 		return "on"
 	}
 	return "off"
-}
-
-// maxVCPUs is what a PC can have without interrupt remapping, which has 8 bits
-// for an APIC id.
-const maxVCPUs = 255
-
-// addTopology sets the number of vCPUs and how they are laid out.
-func addTopology(b *builder) error {
-	most := min(maxVCPUs, b.machine.MaxCPUs)
-	if b.VCPUs < 1 || b.VCPUs > most {
-		return bad("vcpus", b.VCPUs, "1 to %d", most)
-	}
-	t := Topology{Sockets: b.VCPUs, Cores: 1, Threads: 1}
-	if b.CPU.Topology != nil {
-		t = *b.CPU.Topology
-	}
-	if !t.makes(b.VCPUs) {
-		return bad("cpu.topology", fmt.Sprintf("%d sockets of %d cores of %d threads", t.Sockets, t.Cores, t.Threads),
-			"positive numbers whose product is vcpus, %d", b.VCPUs)
-	}
-	b.opts("-smp", options{{"cpus", fmt.Sprint(b.VCPUs)}, {"sockets", fmt.Sprint(t.Sockets)}, {"cores", fmt.Sprint(t.Cores)}, {"threads", fmt.Sprint(t.Threads)}})
-	return nil
-}
-
-// makes tells whether the layout holds n processors. The division keeps huge
-// factors from overflowing into a match.
-func (t Topology) makes(n int) bool {
-	if t.Sockets < 1 || t.Cores < 1 || t.Threads < 1 || t.Sockets > n || t.Cores > n || t.Threads > n {
-		return false
-	}
-	return t.Sockets*t.Cores*t.Threads == n
 }

@@ -5,11 +5,23 @@ import "fmt"
 // fileNode is the lower half of a disk: an open file. Image locks stay on, so
 // that two machines never write to one file.
 type fileNode struct {
-	Driver   string `json:"driver"`
-	Node     string `json:"node-name"`
-	Filename string `json:"filename"`
-	ReadOnly bool   `json:"read-only,omitempty"`
-	Discard  string `json:"discard,omitempty"`
+	Driver   string     `json:"driver"`
+	Node     string     `json:"node-name"`
+	Filename string     `json:"filename"`
+	ReadOnly bool       `json:"read-only,omitempty"`
+	Discard  string     `json:"discard,omitempty"`
+	Cache    *cacheMode `json:"cache,omitempty"`
+}
+
+// The drivers of fileNode.
+const (
+	driverFile       = "file"
+	driverHostDevice = "host_device"
+)
+
+// cacheMode is how a file is read and written; the guest's flushes always count.
+type cacheMode struct {
+	Direct bool `json:"direct"`
 }
 
 // formatNode is the upper half: what makes an image of the file.
@@ -20,6 +32,13 @@ type formatNode struct {
 	ReadOnly     bool   `json:"read-only,omitempty"`
 	Discard      string `json:"discard,omitempty"`
 	DetectZeroes string `json:"detect-zeroes,omitempty"`
+}
+
+// windowNode is a formatNode that shows a part of a raw file.
+type windowNode struct {
+	formatNode
+	Offset int64 `json:"offset"`
+	Size   int64 `json:"size,omitempty"`
 }
 
 // layeredNode is a formatNode that names its backing node. A null says that there
@@ -65,6 +84,7 @@ const (
 	maxVirtioSerial = 20
 	maxSCSISerial   = 36
 	maxBackingFiles = 16
+	sectorBytes     = 512
 	acceptedFormats = string(FormatQCow2) + " or " + string(FormatRaw)
 	acceptedBuses   = string(BusVirtio) + " or " + string(BusSCSI)
 	acceptedMedia   = "nothing, " + string(MediaDisk) + " or " + string(MediaCDROM)
@@ -108,6 +128,9 @@ func (b *builder) checkDisk(field string, d Disk) error {
 	if err := checkChain(field, d); err != nil {
 		return err
 	}
+	if err := checkWindow(field, d); err != nil {
+		return err
+	}
 	return b.claimBoot(field+".bootIndex", d.BootIndex)
 }
 
@@ -139,6 +162,25 @@ func checkChain(field string, d Disk) error {
 	return nil
 }
 
+// checkWindow refuses a part of a file that cannot be a disk.
+func checkWindow(field string, d Disk) error {
+	for _, w := range []struct {
+		name  string
+		value int64
+	}{{"offset", d.Offset}, {"size", d.Size}} {
+		if w.value == 0 {
+			continue
+		}
+		if d.Format != FormatRaw {
+			return bad(field+"."+w.name, w.value, "nothing: only a disk of the format %s can be a part of its file", FormatRaw)
+		}
+		if w.value < 0 || w.value%sectorBytes != 0 {
+			return bad(field+"."+w.name, w.value, "a multiple of %d", sectorBytes)
+		}
+	}
+	return nil
+}
+
 func (f Format) known() bool { return f == FormatQCow2 || f == FormatRaw }
 
 // claimBoot reserves a place in the firmware's order; 0 is none.
@@ -163,26 +205,39 @@ func (b *builder) addNodes(d Disk) {
 	for n := len(d.Backing) - 1; n >= 0; n-- {
 		node := fmt.Sprintf("%s.b%d", d.ID, n)
 		need := FileNeed{Name: fmt.Sprintf("disk:%s:backing:%d", d.ID, n)}
-		b.addNode(node, d.Backing[n].Format, need, under)
+		b.addNode(Disk{ID: node, Format: d.Backing[n].Format, ReadOnly: true}, need, under)
 		under = &node
 	}
-	b.addNode(d.ID, d.Format, FileNeed{Name: "disk:" + d.ID, Writable: !d.readOnly()}, under)
+	b.addNode(d, FileNeed{Name: "disk:" + d.ID, Writable: !d.readOnly()}, under)
 }
 
 // addNode adds one image: its file and its format.
-func (b *builder) addNode(node string, format Format, need FileNeed, under *string) {
-	file := fileNode{Driver: "file", Node: node + ".file", Filename: b.fdset(need), ReadOnly: !need.Writable}
-	image := formatNode{Driver: format, Node: node, File: file.Node, ReadOnly: !need.Writable}
+func (b *builder) addNode(d Disk, need FileNeed, under *string) {
+	file := fileNode{Driver: d.fileDriver(), Node: d.ID + ".file", Filename: b.fdset(need), ReadOnly: !need.Writable}
+	if d.Direct {
+		file.Cache = &cacheMode{Direct: true}
+	}
+	image := formatNode{Driver: d.Format, Node: d.ID, File: file.Node, ReadOnly: !need.Writable}
 	if need.Writable {
 		// What the guest discards, or zeroes, gives space back to the host.
 		file.Discard, image.Discard, image.DetectZeroes = "unmap", "unmap", "unmap"
 	}
 	b.blockdev(file)
-	if format == FormatQCow2 {
+	switch {
+	case d.Format == FormatQCow2:
 		b.blockdev(layeredNode{formatNode: image, Backing: under})
-		return
+	case d.Offset != 0 || d.Size != 0:
+		b.blockdev(windowNode{formatNode: image, Offset: d.Offset, Size: d.Size})
+	default:
+		b.blockdev(image)
 	}
-	b.blockdev(image)
+}
+
+func (d Disk) fileDriver() string {
+	if d.HostDevice {
+		return driverHostDevice
+	}
+	return driverFile
 }
 
 // attach makes a device of a disk's top node: the index-th of its bus.

@@ -54,6 +54,7 @@ var known = map[string][]string{
 	"-accel":    {"tcg", "kvm", "tb-size"},
 	"-smp":      {"cpus", "sockets", "cores", "threads"},
 	"-m":        {"size"},
+	"-numa":     {"node", "nodeid", "cpus", "memdev", "dist", "src", "dst", "val"},
 	"-boot":     {"strict"},
 	"-action":   {"shutdown", "reboot", "panic"},
 	"-rtc":      {"base", "driftfix"},
@@ -126,12 +127,12 @@ func anyConfig() *rapid.Generator[Config] {
 			UUID:        or(t, "uuid", "6ba7b810-9dad-41d1-80b4-00c04fd430c8"),
 			Machine:     or(t, "machine", ""),
 			Accel:       Accel(or(t, "accel", rapid.SampledFrom([]string{"kvm", "tcg"}).Draw(t, "accels"))),
-			CPU:         CPU{Model: or(t, "model", "")},
+			CPU:         CPU{Model: or(t, "model", ""), VendorID: or(t, "vendor id", ""), Check: CPUCheck(or(t, "check", "")), Cache: CPUCache(or(t, "cache", ""))},
 			VCPUs:       rapid.IntRange(-1, 300).Draw(t, "vcpus"),
 			MemoryBytes: int64(rapid.IntRange(-1, 1<<16).Draw(t, "MiB")) << 20,
 		}
 		if f := or(t, "feature", ""); f != "" {
-			c.CPU.Features = map[string]bool{f: rapid.Bool().Draw(t, "on")}
+			c.CPU.Features = map[string]FeaturePolicy{f: FeaturePolicy(or(t, "policy", rapid.SampledFrom([]string{"force", "require", "optional", "disable", "forbid"}).Draw(t, "policies")))}
 		}
 		for i := range rapid.IntRange(0, 28).Draw(t, "disks") {
 			d := Disk{
@@ -169,7 +170,7 @@ func TestValuesStayInTheirPlace(t *testing.T) {
 		if err != nil {
 			return
 		}
-		checkInvocation(t, c, inv)
+		checkInvocation(t, caps, c, inv)
 	})
 }
 
@@ -185,7 +186,7 @@ func TestFreeTextStaysInItsPlace(t *testing.T) {
 		inv, err := Build(c, caps)
 		if err == nil {
 			built++
-			checkInvocation(t, c, inv)
+			checkInvocation(t, caps, c, inv)
 		}
 	})
 	if built == 0 {
@@ -194,7 +195,7 @@ func TestFreeTextStaysInItsPlace(t *testing.T) {
 }
 
 // checkInvocation compares what an Invocation says with the Config it is of.
-func checkInvocation(t rapid.TB, c Config, inv Invocation) {
+func checkInvocation(t rapid.TB, caps Capabilities, c Config, inv Invocation) {
 	values, err := checkArgs(inv.Args)
 	if err != nil {
 		t.Fatalf("%v in %q", err, inv.Args)
@@ -206,6 +207,21 @@ func checkInvocation(t rapid.TB, c Config, inv Invocation) {
 		t.Fatalf("%d netdevs for %d NICs", got, want)
 	}
 	checkDevices(t, c, values["-device"])
+	checkCPU(t, caps, values["-cpu"])
+}
+
+// checkCPU wants a model and switches that a processor has, and nothing else.
+func checkCPU(t rapid.TB, caps Capabilities, values []string) {
+	own := []string{"enforce", "migratable", "vendor", "l3-cache", "host-cache-info"}
+	for key, value := range parseOptions(values[0]) {
+		switch {
+		case value == "" && slices.Contains(caps.CPUModels, key):
+		case value != "" && slices.Contains(own, key):
+		case (value == "on" || value == "off") && slices.Contains(caps.CPUFeatures, key):
+		default:
+			t.Fatalf("%s=%s in -cpu %s", key, value, values[0])
+		}
+	}
 }
 
 // checkDevices compares the devices of the Config's disks and NICs, and wants all

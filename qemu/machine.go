@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// addMachine chooses the machine type and turns off what a pod has no use for.
-func addMachine(b *builder) error {
+// addMachineType chooses the machine type.
+func addMachineType(b *builder) error {
 	if !b.caps.Arch.supported() {
 		return bad("arch", string(b.caps.Arch), "a QEMU binary for %s", AMD64)
 	}
@@ -17,13 +17,22 @@ func addMachine(b *builder) error {
 	}
 	b.machine = m
 	b.inv.Binary, b.inv.Machine = b.caps.Binary, m.Name
+	return nil
+}
+
+// addMachine sets the machine type and turns off what a pod has no use for.
+func addMachine(b *builder) error {
+	m := b.machine
 	o := options{{m.Name, ""}}
 	for _, kv := range b.machineOptions() {
 		if slices.Contains(b.caps.MachineOptions, kv.key) {
 			o = append(o, kv)
 		}
 	}
-	b.opts("-machine", append(o, option{"memory-backend", m.RAMID}))
+	if len(b.NUMA) == 0 { // whose nodes have memory of their own
+		o = append(o, option{"memory-backend", m.RAMID})
+	}
+	b.opts("-machine", o)
 	b.arg("-nodefaults")
 	b.arg("-no-user-config")
 	b.arg("-display", "none")

@@ -31,6 +31,12 @@ type Capabilities struct {
 	CPUModels []string `json:"cpuModels"`
 	// CPUFeatures are the names of the features that can be switched, sorted.
 	CPUFeatures []string `json:"cpuFeatures"`
+	// TCGFeatures are those of them that TCG emulates; empty when the binary
+	// did not say.
+	TCGFeatures []string `json:"tcgFeatures,omitempty"`
+	// HostVendor is the vendor of this host's processors by CPUID, which is
+	// the host's and not the binary's; empty when unknown.
+	HostVendor string `json:"hostVendor,omitempty"`
 	// Devices are the names of the device types, sorted.
 	Devices []string `json:"devices"`
 }
@@ -95,6 +101,7 @@ func Probe(ctx context.Context, binary, cacheDir string) (Capabilities, error) {
 	}
 	cache := cacheFile(cacheDir, "capabilities", path)
 	if caps, ok := readCache[Capabilities](cache, key); ok {
+		caps.HostVendor = hostVendor()
 		return caps, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
@@ -105,6 +112,7 @@ func Probe(ctx context.Context, binary, cacheDir string) (Capabilities, error) {
 	}
 	// Without a cache the next call is slower, and that is all.
 	_ = writeCache(cache, key, caps)
+	caps.HostVendor = hostVendor()
 	return caps, nil
 }
 

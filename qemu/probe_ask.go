@@ -95,7 +95,7 @@ func interview(ctx context.Context, conn net.Conn, path string) (Capabilities, e
 func capabilities(path string, version Version, ask asker) (Capabilities, error) {
 	c := Capabilities{Binary: path, Version: version}
 	for _, question := range []func(asker, *Capabilities) error{
-		askArch, askAccels, askMachines, askMachineOptions, askCPUModels, askCPUFeatures, askDevices,
+		askArch, askAccels, askMachines, askMachineOptions, askCPUModels, askCPUFeatures, askTCGFeatures, askDevices,
 	} {
 		if err := question(ask, &c); err != nil {
 			return Capabilities{}, err
@@ -222,15 +222,59 @@ func askCPUModels(ask asker, c *Capabilities) error {
 }
 
 // askCPUFeatures takes the switches of the richest model, except those that
-// change how QEMU treats a model instead of what the model has.
+// change how QEMU treats a model instead of what the model has, and the caches.
 func askCPUFeatures(ask asker, c *Capabilities) error {
 	var properties []named
 	err := ask("device-list-properties", map[string]any{"typename": c.Arch.maximalCPU() + c.Arch.cpuTypeSuffix()}, &properties)
-	treatment := []string{"check", "enforce", "migratable", "start-powered-off"}
+	treatment := []string{"check", "enforce", "migratable", "start-powered-off", "host-cache-info", "l3-cache"}
 	c.CPUFeatures = names(properties, func(p named) bool {
 		return p.Type == "bool" && !slices.Contains(treatment, p.Name) && !strings.HasPrefix(p.Name, "x-")
 	})
 	return err
+}
+
+// askTCGFeatures asks what the richest model has when TCG emulates it. A binary
+// that has begun with KVM would speak of the host.
+func askTCGFeatures(ask asker, c *Capabilities) error {
+	var kvm struct{ Enabled bool }
+	if err := ask("query-kvm", nil, &kvm); err != nil {
+		return err
+	}
+	if kvm.Enabled || !slices.Contains(c.Accels, TCG) {
+		return nil
+	}
+	var full struct {
+		Model struct{ Props map[string]any }
+	}
+	args := map[string]any{"type": "full", "model": map[string]any{"name": c.Arch.maximalCPU()}}
+	if err := ask("query-cpu-model-expansion", args, &full); err != nil {
+		return err
+	}
+	for _, name := range c.CPUFeatures {
+		if full.Model.Props[name] == true {
+			c.TCGFeatures = append(c.TCGFeatures, name)
+		}
+	}
+	return nil
+}
+
+// hostVendor is what the host's processors say of their vendor.
+func hostVendor() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	return vendorIn(string(info))
+}
+
+// vendorIn finds the vendor in the text of /proc/cpuinfo.
+func vendorIn(info string) string {
+	for line := range strings.SplitSeq(info, "\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "vendor_id" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 func askDevices(ask asker, c *Capabilities) error {

@@ -11,7 +11,7 @@ import (
 )
 
 // cacheFormat is part of every key: it changes when what is kept does.
-const cacheFormat = 1
+const cacheFormat = 2
 
 // fileIdentity tells whether a file is still the one that was looked at.
 type fileIdentity struct {

@@ -3,12 +3,14 @@ package qemu
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,6 +243,10 @@ func (m *golden) open(t *testing.T, c Config, inv Invocation, n FileNeed, files 
 	if kind == "disk" {
 		makeImage(t, m.path(n.Name), formatOf(t, c, n.Name))
 	}
+	if isHostDevice(c, n.Name) {
+		files[n.FD-firstFD] = openLoop(t, m.path(n.Name), n.OpenFlags())
+		return
+	}
 	f, err := os.OpenFile(m.path(n.Name), n.OpenFlags()|map[bool]int{true: os.O_CREATE}[n.Append], 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -263,6 +269,44 @@ func formatOf(t *testing.T, c Config, name string) Format {
 	}
 	t.Fatalf("no disk for %s", name)
 	return ""
+}
+
+func isHostDevice(c Config, name string) bool {
+	return slices.ContainsFunc(c.Disks, func(d Disk) bool { return d.HostDevice && name == "disk:"+d.ID })
+}
+
+// openLoop makes a block device of a file, which goes with the last one who has it
+// open.
+func openLoop(t *testing.T, path string, flags int) *os.File {
+	t.Helper()
+	control, err1 := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	backing, err2 := os.OpenFile(path, os.O_RDWR, 0)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatalf("a loop device is needed: %v", err)
+	}
+	defer control.Close()
+	defer backing.Close()
+	for range 50 {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loop, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", n), flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := unix.LoopConfig{Fd: uint32(backing.Fd())}
+		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
+		if err = unix.IoctlLoopConfigure(int(loop.Fd()), &config); err == nil {
+			return loop
+		}
+		loop.Close()
+		if !errors.Is(err, unix.EBUSY) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no free loop device")
+	return nil
 }
 
 // makeImage makes an empty image, unless it is there.
