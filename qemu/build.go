@@ -27,6 +27,7 @@ func Build(c Config, caps Capabilities) (Invocation, error) {
 		addSmallDevices,
 		addDisks,
 		addNICs,
+		addShares,
 	} {
 		if err := add(b); err != nil {
 			return Invocation{}, err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
 )
 
@@ -188,6 +189,7 @@ func TestOpenFlags(t *testing.T) {
 		{}:                             os.O_RDONLY,
 		{Writable: true}:               os.O_RDWR,
 		{Writable: true, Append: true}: os.O_WRONLY | os.O_APPEND,
+		{Directory: true}:              unix.O_PATH | unix.O_DIRECTORY,
 	} {
 		if got := need.OpenFlags(); got != want {
 			t.Errorf("%+v: flags %#x, want %#x", need, got, want)
@@ -235,6 +237,9 @@ func TestBuildForLesserBinary(t *testing.T) {
 		"nic": {caps: without("virtio-net-pci"), config: func(c *Config) {
 			c.NICs = []NIC{{ID: "eth0", MAC: "52:54:00:00:00:01"}}
 		}, says: "virtio-net-pci"},
+		"share": {caps: without("virtio-9p-pci"), config: func(c *Config) {
+			c.Shares = []Share{{ID: "data", Tag: "data"}}
+		}, says: "virtio-9p-pci"},
 		"kvm":      {caps: func(c *Capabilities) { c.Accels = []Accel{TCG} }, config: func(c *Config) { c.Accel = KVM }, says: "accelerator kvm"},
 		"machines": {caps: func(c *Capabilities) { c.Machines = nil }, says: "q35"},
 	} {

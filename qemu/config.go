@@ -35,6 +35,8 @@ type Config struct {
 	// NICs in the guest's order: their PCI slots follow from it and from
 	// nothing else, so that a guest's interface names never change.
 	NICs []NIC `json:"nics,omitempty"`
+	// Shares in the guest's order.
+	Shares []Share `json:"shares,omitempty"`
 	// TBSizeMiB bounds TCG's translation buffer, in MiB; 0 means 64. It is
 	// memory of the QEMU process on top of the guest's.
 	TBSizeMiB int `json:"tbSizeMiB,omitempty"`

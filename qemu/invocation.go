@@ -1,6 +1,10 @@
 package qemu
 
-import "os"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // Invocation is everything needed to start one QEMU process, and nothing that
 // is already open: a program, its arguments, and the descriptors it expects.
@@ -40,7 +44,8 @@ const (
 // to be opened with OpenFlags.
 type FileNeed struct {
 	// Name says what to open: "disk:<disk id>", "disk:<disk id>:backing:<n>",
-	// "console.log", "tap:<nic id>:<queue>", "vhost:<nic id>:<queue>".
+	// "share:<share id>", "console.log", "tap:<nic id>:<queue>",
+	// "vhost:<nic id>:<queue>".
 	Name string `json:"name"`
 	// FD is its number in the process.
 	FD int `json:"fd"`
@@ -49,6 +54,8 @@ type FileNeed struct {
 	Writable bool `json:"writable,omitempty"`
 	// Append: opened O_WRONLY|O_APPEND.
 	Append bool `json:"append,omitempty"`
+	// Directory: opened O_PATH|O_DIRECTORY.
+	Directory bool `json:"directory,omitempty"`
 }
 
 // FileConsoleLog is the file that QEMU appends all console output to.
@@ -58,6 +65,8 @@ const FileConsoleLog = "console.log"
 // opened with.
 func (n FileNeed) OpenFlags() int {
 	switch {
+	case n.Directory:
+		return unix.O_PATH | unix.O_DIRECTORY
 	case n.Append:
 		return os.O_WRONLY | os.O_APPEND
 	case n.Writable:

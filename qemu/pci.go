@@ -10,7 +10,8 @@ import "fmt"
 //
 //	00      host bridge
 //	01.0-3  spare root ports rp0..rp3 (01.4-7 are free)
-//	02.0-3  balloon, rng, pvpanic, SCSI controller (02.4-7 are free)
+//	02.0-3  balloon, rng, pvpanic, SCSI controller
+//	02.4-7  root ports of shares, eight shares each, if there are any
 //	03-09   NICs 0..6
 //	0a-1e   virtio disks 0..20
 //	1f      LPC bridge, part of the machine
@@ -31,6 +32,8 @@ const (
 	fnRNG
 	fnPanic
 	fnSCSI
+	fnShares
+	maxSharePorts = 4
 )
 
 // RootPorts are the ids of the root ports kept empty for hotplug.

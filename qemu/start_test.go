@@ -243,6 +243,11 @@ func (m *golden) open(t *testing.T, c Config, inv Invocation, n FileNeed, files 
 	if kind == "disk" {
 		makeImage(t, m.path(n.Name), formatOf(t, c, n.Name))
 	}
+	if n.Directory {
+		if err := os.Mkdir(m.path(n.Name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if isHostDevice(c, n.Name) {
 		files[n.FD-firstFD] = openLoop(t, m.path(n.Name), n.OpenFlags())
 		return
