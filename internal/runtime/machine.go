@@ -29,7 +29,8 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, state *HypervisorState) q
 		UUID:        spec.UUID,
 		Machine:     v.record().Machine,
 		Accel:       state.Accel.Accel,
-		CPU:         qemu.CPU{Model: r.cpuModel(spec)},
+		CPU:         r.cpu(&spec.Settings),
+		NUMA:        numaNodes(&spec.Settings),
 		VCPUs:       spec.VCPUs,
 		MemoryBytes: spec.MemoryBytes,
 		TBSizeMiB:   tbSizeMiB,
@@ -50,13 +51,6 @@ const tbSizeMiB = 64
 
 func machineName(spec *vmpod.VM) string {
 	return fmt.Sprintf("%s/%s/%s", spec.Namespace, spec.Name, spec.ContainerName)
-}
-
-func (r *Runtime) cpuModel(spec *vmpod.VM) string {
-	if spec.CPUModel != "" {
-		return spec.CPUModel
-	}
-	return r.DefaultCPUModel
 }
 
 func (r *Runtime) nics(v *vm) []qemu.NIC {

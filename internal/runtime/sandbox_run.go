@@ -29,7 +29,7 @@ func (r *Runtime) RunSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConf
 	if err := checkHandler(handler); err != nil {
 		return "", err
 	}
-	if _, err := vmpod.ParseSandbox(cfg); err != nil {
+	if _, err := vmpod.ParseSandbox(cfg, r.checkCPU(ctx)); err != nil {
 		return "", fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if _, err := dnsServers(cfg); err != nil {

@@ -1,6 +1,9 @@
 package vmpod
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // annotation is one that Virtlet's users write: its name, what it takes, and
 // how it changes the settings. Settings are changed only by good values.
@@ -8,35 +11,16 @@ type annotation struct {
 	name string
 	// accepted is what the value has to be, in words.
 	accepted string
+	// initial is what goes without the annotation, in words.
+	initial string
+	// effect is what it is good for: sentences in Markdown.
+	effect string
+	// example is a value that is accepted, once the annotation is.
+	example string
 	// secret values are never shown in an error.
 	secret bool
 	// set takes the value over. Its error is the reason for refusing it.
 	set func(s *Settings, value string) error
-}
-
-// annotations are all that are known, in the order of Virtlet's evaluation.
-func annotations() []annotation {
-	return []annotation{
-		{name: "VirtletLibvirtCPUSetting", set: notYet},
-		{name: "VirtletCPUModel", accepted: `"host-model", or empty for the node's default`, set: setCPUModel},
-		{name: "VirtletCloudInitUserDataOverwrite", set: ignore}, // decides over a source only
-		{name: "VirtletCloudInitUserDataSource", set: notYetUnlessEmpty},
-		{name: "VirtletSSHKeySource", set: notYet},
-		{name: "VirtletFilesFromDataSource", set: notYet},
-		{name: "VirtletVCPUCount", accepted: "a whole number up to 255", set: setVCPUCount},
-		{name: "VirtletCloudInitMetaData", accepted: "a mapping in YAML or JSON", secret: true, set: setMetaData},
-		{name: "VirtletCloudInitUserData", accepted: "a mapping in YAML or JSON", secret: true, set: setUserData},
-		{name: "VirtletCloudInitUserDataScript", secret: true, set: setUserDataScript},
-		{name: "VirtletCloudInitUserDataSourceKey", set: notYet},
-		{name: "VirtletCloudInitUserDataSourceEncoding", set: ignore}, // looked at with a source key only
-		{name: "VirtletSSHKeys", secret: true, set: setSSHKeys},
-		{name: "VirtletCloudInitImageType", accepted: "nocloud or configdrive, in any case", set: setImageType},
-		{name: "VirtletDiskDriver", accepted: "scsi or virtio", set: setDiskDriver},
-		{name: "VirtletRootVolumeSize", accepted: "a whole number of bytes as a Kubernetes quantity, such as 4Gi or 1500M, up to 2Pi", set: setRootVolumeSize},
-		{name: "VirtletChown9pfsMounts", set: notYetIfTrue},
-		{name: "VirtletSystemUUID", accepted: "a UUID of version 1 to 5, such as 53008994-44c0-4017-ad44-9c49758083da", set: setSystemUUID},
-		{name: "VirtletForceDHCPNetworkConfig", set: setForceDHCP},
-	}
 }
 
 func known(name string) bool {
@@ -63,12 +47,22 @@ func (s *Settings) parse(values map[string]string, bad *problems) {
 			bad.annotation(a, value, err)
 		}
 	}
+	s.agree(bad)
 }
 
 func (p *problems) annotation(a annotation, value string, err error) {
+	var within *Error
+	if errors.As(err, &within) {
+		*p = append(*p, within.Problems...)
+		return
+	}
 	if a.secret {
 		value = ""
 	}
-	p.add(a.name, value, err.Error(), a.accepted)
+	accepted := a.accepted
+	if errors.Is(err, errNotYet) {
+		accepted = "" // nothing would be
+	}
+	p.add(a.name, value, err.Error(), accepted)
 	(*p)[len(*p)-1].Annotation = true
 }

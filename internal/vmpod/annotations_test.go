@@ -34,6 +34,8 @@ func TestAccepted(t *testing.T) {
 		{"VirtletVCPUCount", "-99999999999999999999", func(*Settings) {}},
 		{"VirtletCPUModel", "", func(*Settings) {}},
 		{"VirtletCPUModel", "host-model", func(s *Settings) { s.CPUModel = "host-model" }},
+		{"VirtletLibvirtCPUSetting", "", func(s *Settings) { s.CPU = &CPUSetting{} }},
+		{"VirtletLibvirtCPUSetting", "mode: host-model", func(s *Settings) { s.CPU = &CPUSetting{Mode: "host-model"} }},
 		{"VirtletDiskDriver", "", func(*Settings) {}},
 		{"VirtletDiskDriver", "scsi", func(*Settings) {}},
 		{"VirtletDiskDriver", "virtio", func(s *Settings) { s.DiskDriver = DiskVirtio }},
@@ -101,8 +103,8 @@ func TestRefused(t *testing.T) {
 		"VirtletCloudInitMetaData":  {"[a]": "it is a list", "a": "it is a single value", "{": "line 1", "a: b: c": "mapping values are not allowed", "x: 1\n\ny: [": "line 3"},
 		"VirtletCloudInitUserData":  {"[a]": "it is a list", "7": "it is a single value", "\t": "found character that cannot start any token", "a: .inf": "cannot be read as YAML", "? [x]\n: y": "cannot be read as YAML"},
 		"VirtletSystemUUID":         {"": "failed to parse", "53008994-44c0-7017-ad44-9c49758083da": "failed to parse", "00000000-0000-0000-0000-000000000000": "failed to parse", "53008994-44c0-4017-ad44-9c49758083dg": "failed to parse", " 53008994-44c0-4017-ad44-9c49758083da": "failed to parse"},
+		"VirtletLibvirtCPUSetting":  {"- a": "it is a list", "7": "it is a single value", "{": "line 1"},
 		// Later.
-		"VirtletLibvirtCPUSetting":          {"": "not supported yet", "mode: host-model": "not supported yet"},
 		"VirtletCloudInitUserDataSource":    {"configmap/x": "not supported yet"},
 		"VirtletCloudInitUserDataSourceKey": {"": "not supported yet", "k": "not supported yet"},
 		"VirtletSSHKeySource":               {"": "not supported yet", "secret/x": "not supported yet"},

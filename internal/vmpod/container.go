@@ -2,6 +2,7 @@ package vmpod
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -72,24 +73,34 @@ func (v *VM) noteProgram(c *runtimeapi.ContainerConfig) {
 	}
 }
 
-// readResources takes the memory limit for the guest's RAM.
+// readResources takes the memory limit for the guest's RAM; without one it is
+// what its NUMA cells have, or the default.
 func (v *VM) readResources(r *runtimeapi.LinuxContainerResources, bad *problems) {
 	v.limits = r
 	v.OOMScoreAdj = r.GetOomScoreAdj()
-	v.MemoryBytes = DefaultMemory
+	v.MemoryBytes = cmp.Or(v.numaMemory(), DefaultMemory)
 	if limit := r.GetMemoryLimitInBytes(); limit > 0 {
-		v.MemoryBytes = limit / MemoryStep * MemoryStep
-		if v.MemoryBytes < MinMemory {
-			bad.add("resources.limits.memory", fmt.Sprint(limit), "too little for a virtual machine", "at least 16Mi, or no limit for 1Gi")
-		}
-		if v.MemoryBytes != limit {
-			v.note(fmt.Sprintf("memory limit %d is not a multiple of 1 MiB: the guest has %d bytes", limit, v.MemoryBytes))
-		}
+		v.takeMemoryLimit(limit, bad)
+	} else if v.MemoryBytes < MinMemory {
+		bad.key(CPUSettingAnnotation, "Numa", fmt.Sprintf("%dMi", v.MemoryBytes/mib), "too little for a virtual machine", "cells with at least 16Mi together")
 	}
 	for _, h := range r.GetHugepageLimits() {
 		if h.GetLimit() > 0 {
 			bad.add("resources.limits.hugepages-"+h.GetPageSize(), fmt.Sprint(h.GetLimit()), errNotYet.Error(), "")
 		}
+	}
+}
+
+func (v *VM) takeMemoryLimit(limit int64, bad *problems) {
+	v.MemoryBytes = limit / MemoryStep * MemoryStep
+	if v.MemoryBytes < MinMemory {
+		bad.add("resources.limits.memory", fmt.Sprint(limit), "too little for a virtual machine", "at least 16Mi, or no limit for 1Gi")
+	}
+	if v.numaMemory() > 0 && !bad.about(CPUSettingAnnotation) {
+		v.agreeNUMAMemory(v.MemoryBytes, "resources.limits.memory", bad)
+	}
+	if v.MemoryBytes != limit {
+		v.note(fmt.Sprintf("memory limit %d is not a multiple of 1 MiB: the guest has %d bytes", limit, v.MemoryBytes))
 	}
 }
 

@@ -11,6 +11,8 @@ type Problem struct {
 	// it is a path in CRI's message.
 	Annotation bool
 	Field      string
+	// Key is the path in the document that an annotation holds, or empty.
+	Key string
 	// Value is the offending text, shortened; empty where there is none or it
 	// may be a secret.
 	Value string
@@ -22,6 +24,9 @@ type Problem struct {
 func (p Problem) String() string {
 	var b strings.Builder
 	b.WriteString(p.Field)
+	if p.Key != "" {
+		b.WriteString(" " + p.Key)
+	}
 	if p.Value != "" {
 		fmt.Fprintf(&b, " = %q", p.Value)
 	}

@@ -15,9 +15,15 @@ const maxHostname = 63
 // finds everything that can be known to be wrong before there is a container,
 // so that a pod that cannot work fails when its sandbox is made. The error is
 // an *Error.
-func ParseSandbox(cfg *runtimeapi.PodSandboxConfig) (*Pod, error) {
+//
+// Each check adds what it finds in the settings to that list. It sees every
+// good annotation, and the defaults in place of bad ones.
+func ParseSandbox(cfg *runtimeapi.PodSandboxConfig, checks ...func(*Pod) []Problem) (*Pod, error) {
 	var bad problems
 	pod := readSandbox(cfg, &bad)
+	for _, check := range checks {
+		bad = append(bad, check(pod)...)
+	}
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
@@ -47,6 +53,12 @@ func readSandbox(cfg *runtimeapi.PodSandboxConfig, bad *problems) *Pod {
 		pod.note("privileged has no effect: the guest has a kernel of its own, and never more access to the host than that")
 	}
 	pod.Settings.parse(cfg.GetAnnotations(), bad)
+	if limit := cfg.GetLinux().GetResources().GetMemoryLimitInBytes(); limit > 0 && pod.numaMemory() > limit {
+		pod.agreeNUMAMemory(limit, "the pod's memory limit", bad)
+	}
+	if pod.CPU != nil && len(pod.CPU.Ignored) > 0 {
+		pod.note(CPUSettingAnnotation + ": keys that are not known have no effect: " + strings.Join(pod.CPU.Ignored, ", "))
+	}
 	pod.Notes = append(pod.Notes, unknownAnnotations(cfg.GetAnnotations())...)
 	return pod
 }

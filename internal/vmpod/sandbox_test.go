@@ -56,12 +56,16 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"VirtletCloudInitImageType": "floppy",
 		"VirtletCloudInitUserData":  "- a\n- b",
 		"VirtletSSHKeySource":       "secret/keys",
+		"VirtletLibvirtCPUSetting":  "{mode: native, features: [{name: avx, policy: on}, {policy: force}]}",
 	})
 	_, err := ParseSandbox(cfg)
-	if n := len(mustFail(t, err)); n != 8 {
-		t.Errorf("%d problems, want 8", n)
+	if n := len(mustFail(t, err)); n != 11 {
+		t.Errorf("%d problems, want 11", n)
 	}
 	want := `bad virtlet annotations:
+  VirtletLibvirtCPUSetting Mode = "native": is not known; accepted: custom, host-model or host-passthrough
+  VirtletLibvirtCPUSetting Features[0].Policy = "true": is not known; accepted: force, require, optional, disable or forbid
+  VirtletLibvirtCPUSetting Features[1].Name: is missing; accepted: the name of a feature, such as avx2
   VirtletCPUModel = "qemu64": unknown cpu model type; accepted: "host-model", or empty for the node's default
   VirtletSSHKeySource = "secret/keys": is not supported yet by this version
   VirtletVCPUCount = "many": error parsing cpu count; accepted: a whole number up to 255
@@ -75,8 +79,22 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 	cfg.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
 	_, err = ParseSandbox(cfg)
-	if n := len(mustFail(t, err)); n != 9 || !strings.HasPrefix(err.Error(), "this pod cannot be a virtual machine:\n  hostNetwork = \"true\": ") {
+	if n := len(mustFail(t, err)); n != 12 || !strings.HasPrefix(err.Error(), "this pod cannot be a virtual machine:\n  hostNetwork = \"true\": ") {
 		t.Errorf("%d problems: %v", n, err)
+	}
+}
+
+// What others find wrong with the settings comes in the same message.
+func TestChecks(t *testing.T) {
+	cfg := sandbox(map[string]string{"VirtletVCPUCount": "3", "VirtletDiskDriver": "x"})
+	_, err := ParseSandbox(cfg, func(p *Pod) []Problem {
+		if p.VCPUs != 3 || p.DiskDriver != DiskSCSI {
+			t.Errorf("the check sees %+v", p.Settings)
+		}
+		return []Problem{{Annotation: true, Field: "VirtletVCPUCount", Value: "3", Reason: "odd"}}
+	})
+	if n := len(mustFail(t, err)); n != 2 || !strings.Contains(err.Error(), `VirtletVCPUCount = "3": odd`) {
+		t.Errorf("%v", err)
 	}
 }
 

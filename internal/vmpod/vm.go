@@ -28,8 +28,11 @@ type Pod struct {
 type Settings struct {
 	// VCPUs is the number of virtual processors, 1 to 255.
 	VCPUs int
-	// CPUModel is empty for the node's default, or CPUHostModel.
+	// CPUModel is empty for the node's default, or CPUHostModel. It counts
+	// when CPU is nil.
 	CPUModel string
+	// CPU is the processor in detail, nil when no annotation speaks of it.
+	CPU *CPUSetting
 	// DiskDriver is the bus of all disks.
 	DiskDriver DiskDriver
 	// RootVolumeSize is the least virtual size of the root disk in bytes;
@@ -40,9 +43,6 @@ type Settings struct {
 	// CloudInit is what the guest is told at its first boot.
 	CloudInit CloudInit
 }
-
-// CPUHostModel is the CPU model that comes closest to the host's processor.
-const CPUHostModel = "host-model"
 
 // DiskDriver is the bus that disks are attached to.
 type DiskDriver string

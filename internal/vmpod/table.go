@@ -1,0 +1,141 @@
+package vmpod
+
+// annotations are all that are known, in the order of Virtlet's evaluation.
+// docs/annotations.md is made from this table.
+func annotations() []annotation {
+	return []annotation{
+		{
+			name: CPUSettingAnnotation, set: setCPUSetting,
+			accepted: "libvirt's <cpu> as a mapping in YAML or JSON",
+			initial:  "none",
+			effect:   "The processor in detail; [more below](#virtletlibvirtcpusetting). It wins over `VirtletCPUModel` and over the node's setting `cpu-model`.",
+			example:  "mode: custom\nmodel: {value: Westmere}\nfeatures: [{name: avx, policy: disable}]",
+		},
+		{
+			name: CPUModelAnnotation, set: setCPUModel,
+			accepted: `"host-model", or empty for the node's default`,
+			initial:  "the node's setting `cpu-model`, or else `host-model`",
+			effect:   "`host-model` is what comes closest to the host's processor: under KVM all that the host has and KVM can pass on, nested virtualisation included where the host allows it, on Intel and AMD; without KVM all that QEMU emulates. It wins over the node's setting.",
+			example:  "host-model",
+		},
+		{
+			name: "VirtletCloudInitUserDataOverwrite", set: ignore,
+			accepted: `"true"; everything else means no`,
+			initial:  "no",
+			effect:   "`VirtletCloudInitUserData` replaces the user-data of `VirtletCloudInitUserDataSource`, and `VirtletSSHKeys` the keys of `VirtletSSHKeySource`, instead of being merged with them. Without a source there is nothing to replace.",
+			example:  "true",
+		},
+		{
+			name: "VirtletCloudInitUserDataSource", set: notYetUnlessEmpty,
+			accepted: "configmap/<name> or secret/<name>",
+			initial:  "none",
+			effect:   "An object of the pod's namespace whose keys become top-level keys of user-data, their values read as YAML.",
+			example:  "configmap/vm-user-data",
+		},
+		{
+			name: "VirtletSSHKeySource", set: notYet,
+			accepted: "configmap/<name> or secret/<name>, and /<key> behind it if the key is not authorized_keys",
+			initial:  "none",
+			effect:   "An object of the pod's namespace with SSH keys, which come before those of `VirtletSSHKeys`.",
+			example:  "secret/ssh-keys/authorized_keys",
+		},
+		{
+			name: "VirtletFilesFromDataSource", set: notYet,
+			accepted: "configmap/<name> or secret/<name>",
+			initial:  "none",
+			effect:   "An object of the pod's namespace with files to be written into the root disk before its first boot: for a key `K` its content, under `K_path` the path in the guest, under `K_encoding` `plain` or `base64` (the default).",
+			example:  "configmap/vm-files",
+		},
+		{
+			name: VCPUCountAnnotation, set: setVCPUCount,
+			accepted: "a whole number up to 255",
+			initial:  "1",
+			effect:   "The number of virtual processors. 0 and less mean 1. `resources.limits.cpu` bounds the time of all of them together and never changes their number.",
+			example:  "2",
+		},
+		{
+			name: "VirtletCloudInitMetaData", set: setMetaData, secret: true,
+			accepted: "a mapping in YAML or JSON",
+			initial:  "none",
+			effect:   "Keys that replace or join those of the generated meta-data.",
+			example:  "instance-id: my-instance",
+		},
+		{
+			name: "VirtletCloudInitUserData", set: setUserData, secret: true,
+			accepted: "a mapping in YAML or JSON",
+			initial:  "none",
+			effect:   "cloud-init's user-data. What is generated for volumes, files and variables is appended to its lists.",
+			example:  "#cloud-config\nssh_pwauth: true\nusers:\n- name: demo",
+		},
+		{
+			name: "VirtletCloudInitUserDataScript", set: setUserDataScript, secret: true,
+			accepted: "any text",
+			initial:  "none",
+			effect:   "Is user-data itself, usually a script: nothing is generated beside it.",
+			example:  "#!/bin/sh\necho hello\n",
+		},
+		{
+			name: "VirtletCloudInitUserDataSourceKey", set: notYet,
+			accepted: "the name of a key",
+			initial:  "none",
+			effect:   "The key of `VirtletCloudInitUserDataSource` whose value is user-data itself, in place of `VirtletCloudInitUserDataScript`.",
+			example:  "script",
+		},
+		{
+			name: "VirtletCloudInitUserDataSourceEncoding", set: ignore,
+			accepted: "plain or base64",
+			initial:  "plain",
+			effect:   "How the value of `VirtletCloudInitUserDataSourceKey` is written. Without that key it has no effect.",
+			example:  "base64",
+		},
+		{
+			name: "VirtletSSHKeys", set: setSSHKeys, secret: true,
+			accepted: "lines for authorized_keys",
+			initial:  "none",
+			effect:   "SSH keys of the guest's default user. Lines are trimmed and empty ones dropped.",
+			example:  "ssh-ed25519 AAAAC3Nza... me@example.org",
+		},
+		{
+			name: "VirtletCloudInitImageType", set: setImageType,
+			accepted: "nocloud or configdrive, in any case",
+			initial:  "nocloud",
+			effect:   "The layout of the disk from which cloud-init reads.",
+			example:  "configdrive",
+		},
+		{
+			name: "VirtletDiskDriver", set: setDiskDriver,
+			accepted: "scsi or virtio",
+			initial:  "scsi",
+			effect:   "The bus of all disks, that of cloud-init included. CirrOS needs `virtio`.",
+			example:  "virtio",
+		},
+		{
+			name: "VirtletRootVolumeSize", set: setRootVolumeSize,
+			accepted: "a whole number of bytes as a Kubernetes quantity, such as 4Gi or 1500M, up to 2Pi",
+			initial:  "the size of the image",
+			effect:   "The size of the root disk. Less than the image's size means the image's. The guest grows its own partition and file system.",
+			example:  "1.5Gi",
+		},
+		{
+			name: "VirtletChown9pfsMounts", set: notYetIfTrue,
+			accepted: `"true"; everything else means no`,
+			initial:  "no",
+			effect:   "Gives shared directories, with all below them, to the user that QEMU runs as. It changes owners on the host.",
+			example:  "true",
+		},
+		{
+			name: "VirtletSystemUUID", set: setSystemUUID,
+			accepted: "a UUID of version 1 to 5, such as 53008994-44c0-4017-ad44-9c49758083da",
+			initial:  "derived from the pod's UID",
+			effect:   "The machine's UUID by SMBIOS, which guests show in `/sys/class/dmi/id/product_uuid`. Upper and lower case are the same, `urn:uuid:` and braces may stand around it.",
+			example:  "53008994-44c0-4017-ad44-9c49758083da",
+		},
+		{
+			name: "VirtletForceDHCPNetworkConfig", set: setForceDHCP,
+			accepted: `"true"; everything else means no`,
+			initial:  "no",
+			effect:   "Leaves the network out of what cloud-init is told, so that the guest asks by DHCP.",
+			example:  "true",
+		},
+	}
+}
