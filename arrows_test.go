@@ -24,15 +24,16 @@ var arrows = map[string][]string{
 	"disks":     {},
 	"cloudinit": {},
 
-	"internal/config":   {},
-	"internal/console":  {},
-	"internal/httpd":    {},
-	"internal/ids":      {},
-	"internal/images":   {},
-	"internal/store":    {},
-	"internal/unixsock": {},
-	"internal/version":  {},
-	"internal/vmpod":    {},
+	"internal/config":     {},
+	"internal/flexvolume": {},
+	"internal/console":    {},
+	"internal/httpd":      {},
+	"internal/ids":        {},
+	"internal/images":     {},
+	"internal/store":      {},
+	"internal/unixsock":   {},
+	"internal/version":    {},
+	"internal/vmpod":      {},
 
 	"internal/runtime": {
 		"cloudinit", "disks", "netns", "qemu", "qmp",
@@ -47,7 +48,8 @@ var arrows = map[string][]string{
 	},
 	"internal/podrun": {},
 
-	"cmd/qemulet": {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},
+	"cmd/flexvolume_driver": {"internal/flexvolume"},
+	"cmd/qemulet":           {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},
 }
 
 func room(pkg string) string {
