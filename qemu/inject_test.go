@@ -64,6 +64,7 @@ var known = map[string][]string{
 	"-chardev":  {"socket", "id", "fd", "server", "wait", "logfile", "logappend"},
 	"-mon":      {"chardev", "mode"},
 	"-add-fd":   {"fd", "set", "opaque"},
+	"-fsdev":    {"local", "id", "path", "security_model", "multidevs", "readonly"},
 }
 
 // bare are the options without a value.
