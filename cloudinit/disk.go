@@ -32,7 +32,7 @@ func Serial(name string) string {
 	if stem == "" {
 		return hash
 	}
-	return stem[:min(len(stem), MaxSerial-hashLen-1)] + "-" + hash
+	return strings.TrimRight(stem[:min(len(stem), MaxSerial-hashLen-1)], "-") + "-" + hash
 }
 
 // Disk is how a guest recognises one of its disks.

@@ -284,3 +284,13 @@ func (b *builder) attachSCSI(field string, d Disk, index int, p diskProperties) 
 	b.device(scsiDisk{device: device{driver, d.ID}, Bus: busSCSI, LUN: index, diskProperties: p})
 	return nil
 }
+
+// DiskAddress is where a guest finds the disk of that number on its bus, counted
+// from 0: the PCI address of the disk, or of its SCSI controller, in Linux's form,
+// and on the scsi bus the LUN (channel 0, target 0).
+func DiskAddress(bus DiskBus, index int) (pci string, lun int) {
+	if bus == BusSCSI {
+		return fmt.Sprintf("0000:00:%02x.%x", slotSmall, fnSCSI), index
+	}
+	return fmt.Sprintf("0000:00:%02x.0", slotFirstDisk+index), 0
+}
