@@ -18,12 +18,12 @@ socat                          | socat                      | QMP client that wa
 nsenter                        | util-linux                 | enters those namespaces
 flock                          | util-linux                 | keeps two builds of one guest apart
 useradd                        | passwd                     | creates the user that virtual machines run as
-busybox                        | busybox-static             | serves guest images to "make run", builds the tiny guest
+busybox                        | busybox-static             | serves guest images to "make run", builds the tiny guest, runs scripts of guests in tests
 mmdebstrap                     | mmdebstrap                 | installs Debian into the Debian guest
 grub-mkimage                   | grub-common                | makes guests bootable
 /usr/lib/grub/i386-pc/boot.img | grub-pc-bin                | makes guests bootable
-sfdisk                         | fdisk                      | partitions the Debian guest
-mke2fs                         | e2fsprogs                  | file system of the Debian guest
+sfdisk                         | fdisk                      | partitions the Debian guest, checks volumes in tests
+mke2fs                         | e2fsprogs                  | makes ephemeral volumes, and the file system of the Debian guest
 /etc/ssl/certs/ca-certificates.crt | ca-certificates      | lets go download modules over https
 xorriso                        | xorriso                    | reads back cloud-init seeds in tests
 isoinfo                        | genisoimage                | reads back cloud-init seeds in tests
