@@ -75,7 +75,9 @@ func (v Volumes) AddTo(s *Seed) {
 func (m Mount) entry() []string {
 	switch {
 	case m.Tag != "":
-		return []string{m.Tag, m.Path, shareType, m.withAccess(shareOptions) + "," + nofail}
+		// cloud-init's own last field would ask for a check of a file system
+		// that has no device.
+		return []string{m.Tag, m.Path, shareType, m.withAccess(shareOptions) + "," + nofail, "0", "0"}
 	case m.ReadOnly:
 		return []string{m.Disk.Name(), m.Path, "auto", m.withAccess("defaults") + "," + nofail}
 	}
