@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,6 +77,9 @@ func TestConsoleLogFromFirmware(t *testing.T) {
 		t.Fatal(err)
 	}
 	inv.Binary = binary
+	// It makes SeaBIOS talk on the serial line.
+	machine := slices.Index(inv.Args, "-machine") + 1
+	inv.Args[machine] += ",graphics=off"
 	m := startGolden(t, config, inv)
 	console, err := net.Dial("unix", m.path(SocketConsole))
 	if err != nil {
