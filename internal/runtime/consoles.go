@@ -16,36 +16,30 @@ import (
 // and the QMP socket for debugging. It owns all three.
 type consoles struct {
 	hub *console.Hub // nil when QEMU does not answer
-	log *console.Log
-	mux *qmp.Mux // nil when QEMU does not answer
+	log *console.Log // nil when an adopted VM's cannot be written
+	mux *qmp.Mux     // nil when QEMU does not answer
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
 
-// openConsoles connects to the machine. On an error everything is released.
-func (r *Runtime) openConsoles(v *vm, m *qemu.Machine) (*consoles, error) {
-	log, err := r.openLog(v)
-	if err != nil {
-		return nil, err
-	}
+// openConsoles connects to the machine's console and takes over log, which may
+// be nil. The console is read in any case: one that nobody reads stops its guest.
+func (r *Runtime) openConsoles(v *vm, m *qemu.Machine, log *console.Log) *consoles {
 	c := &consoles{log: log}
 	ctx, cancel := context.WithCancel(r.background)
 	c.stop = cancel
-	c.wg.Go(func() {
-		if err := log.Run(ctx); err != nil {
-			r.Log.Error("console log", "container", v.id, "error", err)
-		}
-	})
+	if log != nil {
+		c.wg.Go(func() {
+			if err := log.Run(ctx); err != nil {
+				r.Log.Error("console log", "container", v.id, "error", err)
+			}
+		})
+	}
 	if nc := m.TakeConsole(); nc != nil {
 		c.hub = console.NewHub(nc, console.HubOptions{})
 	}
-	if monitor := m.QMP(); monitor != nil {
-		if err := r.openDebug(v, c, monitor); err != nil {
-			return nil, errors.Join(err, c.release())
-		}
-	}
-	return c, nil
+	return c
 }
 
 func (r *Runtime) openLog(v *vm) (*console.Log, error) {
@@ -54,11 +48,16 @@ func (r *Runtime) openLog(v *vm) (*console.Log, error) {
 		Source:  filepath.Join(dir, consoleFile),
 		Path:    logPath(v.pod.config(), v.record().Config.M),
 		Watcher: r.Watcher,
+		OnError: func(err error) { r.Log.Error("console log, trying again", "container", v.id, "error", err) },
 	})
 }
 
 // openDebug serves the monitor to people.
-func (r *Runtime) openDebug(v *vm, c *consoles, monitor *qmp.Conn) error {
+func (r *Runtime) openDebug(v *vm, c *consoles, m *qemu.Machine) error {
+	monitor := m.QMP()
+	if monitor == nil {
+		return nil
+	}
 	path := filepath.Join(r.runDir(v.id), debugSocket)
 	l, err := unixsock.Listen(path, 0o600)
 	if err != nil {
@@ -78,7 +77,10 @@ func (r *Runtime) openDebug(v *vm, c *consoles, monitor *qmp.Conn) error {
 // finish writes the rest of a dead VM's console to its log and releases everything.
 func (c *consoles) finish(ctx context.Context) error {
 	c.stop()
-	err := c.log.Finish(ctx)
+	var err error
+	if c.log != nil {
+		err = c.log.Finish(ctx)
+	}
 	return errors.Join(err, c.release())
 }
 
@@ -93,5 +95,8 @@ func (c *consoles) release() error {
 		errs = append(errs, c.hub.Close())
 	}
 	c.wg.Wait()
-	return errors.Join(append(errs, c.log.Close())...)
+	if c.log != nil {
+		errs = append(errs, c.log.Close())
+	}
+	return errors.Join(errs...)
 }
