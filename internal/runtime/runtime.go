@@ -82,6 +82,9 @@ func New(o Options) (*Runtime, error) {
 		}
 	}
 	r := &Runtime{Options: o, pods: map[string]*pod{}, vms: map[string]*vm{}}
+	r.ops.onPanic = func(key string, p any, stack []byte) {
+		r.Log.Error("panic in an operation", "operation", key, "panic", p, "stack", string(stack))
+	}
 	r.background, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }
