@@ -15,7 +15,7 @@ import (
 // consoles are what people see of a running VM: its serial console, its log,
 // and the QMP socket for debugging. It owns all three.
 type consoles struct {
-	hub *console.Hub // nil when QEMU does not answer
+	hub *console.Hub // nil when QEMU is gone already
 	log *console.Log // nil when an adopted VM's cannot be written
 	mux *qmp.Mux     // nil when QEMU does not answer
 
@@ -23,9 +23,8 @@ type consoles struct {
 	wg   sync.WaitGroup
 }
 
-// openConsoles connects to the machine's console and takes over log, which may
-// be nil. The console is read in any case: one that nobody reads stops its guest.
-func (r *Runtime) openConsoles(v *vm, m *qemu.Machine, log *console.Log) *consoles {
+// openConsoles opens the VM's console and takes over log, which may be nil.
+func (r *Runtime) openConsoles(v *vm, log *console.Log) *consoles {
 	c := &consoles{log: log}
 	ctx, cancel := context.WithCancel(r.background)
 	c.stop = cancel
@@ -36,9 +35,13 @@ func (r *Runtime) openConsoles(v *vm, m *qemu.Machine, log *console.Log) *consol
 			}
 		})
 	}
-	if nc := m.TakeConsole(); nc != nil {
-		c.hub = console.NewHub(nc, console.HubOptions{})
+	line, err := console.OpenLine(filepath.Join(r.vmDir(v.pod.uid(), v.id), consoleFile), qemu.ConsoleInputPath(r.runDir(v.id)), r.Watcher)
+	if err != nil {
+		// Nobody can attach then; it is no reason to lose the VM.
+		r.Log.Error("console", "container", v.id, "error", err)
+		return c
 	}
+	c.hub = console.NewHub(line, console.HubOptions{})
 	return c
 }
 

@@ -96,7 +96,7 @@ func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine, notes [
 	if err != nil {
 		return nil, err
 	}
-	c := r.openConsoles(v, m, log)
+	c := r.openConsoles(v, log)
 	err = r.openDebug(v, c, m)
 	if err == nil {
 		r.writeNotes(v, c, notes)

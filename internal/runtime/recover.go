@@ -237,7 +237,7 @@ func (r *Runtime) reopenConsoles(v *vm, m *qemu.Machine) *consoles {
 	if err != nil {
 		r.Log.Error("log of an adopted VM", "container", v.id, "error", err)
 	}
-	c := r.openConsoles(v, m, log)
+	c := r.openConsoles(v, log)
 	if err := r.openDebug(v, c, m); err != nil {
 		r.Log.Error("debug socket of an adopted VM", "container", v.id, "error", err)
 	}
