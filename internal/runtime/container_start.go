@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
 )
@@ -32,13 +34,13 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 }
 
 func (r *Runtime) startVM(ctx context.Context, v *vm) error {
-	if v.record().Phase == store.ContainerRunning {
+	phase := v.record().Phase
+	if phase == store.ContainerRunning {
 		return nil
 	}
-	if err := r.updateVM(v, store.ContainerStarting, nil); err != nil {
+	if err := checkTransition(v.id, phase, store.ContainerStarting); err != nil {
 		return err
 	}
-	// gofail: var containerStarting struct{}
 	if err := r.boot(ctx, v); err != nil {
 		ctx, cancel := undo(ctx)
 		defer cancel()
@@ -48,7 +50,7 @@ func (r *Runtime) startVM(ctx context.Context, v *vm) error {
 	return nil
 }
 
-// boot goes from the intent to a running guest. On an error there is no
+// boot goes from a created VM to a running guest. On an error there is no
 // machine, and what it left is found through the record.
 func (r *Runtime) boot(ctx context.Context, v *vm) error {
 	if err := r.checkPod(ctx, v); err != nil {
@@ -58,18 +60,49 @@ func (r *Runtime) boot(ctx context.Context, v *vm) error {
 	if err != nil {
 		return err
 	}
-	m, err := r.launch(ctx, v, plan)
+	err = r.updateVM(v, store.ContainerStarting, func(c *store.Container) { c.Machine = plan.inv.Machine })
+	if err != nil {
+		return err
+	}
+	// gofail: var containerStarting struct{}
+	m, log, err := r.launchAndLog(ctx, v, plan)
 	if err != nil {
 		return err
 	}
 	// gofail: var containerSpawned struct{}
-	c, err := r.supervise(ctx, v, m, plan.spec.Notes)
+	c, err := r.supervise(ctx, v, m, log, plan.spec.Notes)
 	if err != nil {
 		return errors.Join(err, killNow(ctx, m))
 	}
 	v.setRunning(m, c)
 	r.watch(v)
 	return nil
+}
+
+// launchAndLog spawns the machine and, while QEMU loads, writes its
+// description and opens its log. On an error both are gone.
+func (r *Runtime) launchAndLog(ctx context.Context, v *vm, plan *plan) (m *qemu.Machine, log *console.Log, err error) {
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		m, err = r.launch(ctx, v, plan)
+		return err
+	})
+	g.Go(func() (err error) {
+		if err = r.writeConfigJSON(v, plan); err == nil {
+			log, err = r.openLog(v)
+		}
+		return err
+	})
+	if err = g.Wait(); err == nil {
+		return m, log, nil
+	}
+	if m != nil {
+		err = errors.Join(err, killNow(ctx, m))
+	}
+	if log != nil {
+		err = errors.Join(err, log.Close())
+	}
+	return nil, nil, err
 }
 
 // checkPod sees to it that the VM has a network to be on, and its disk to itself.
@@ -91,13 +124,9 @@ func (r *Runtime) checkPod(ctx context.Context, v *vm) error {
 // supervise opens the consoles, records the machine as running, which is what
 // makes it ours, and lets the guest run. On an error the machine is still
 // there, and nothing else.
-func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine, notes []string) (*consoles, error) {
-	log, err := r.openLog(v)
-	if err != nil {
-		return nil, err
-	}
+func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine, log *console.Log, notes []string) (*consoles, error) {
 	c := r.openConsoles(v, log)
-	err = r.openDebug(v, c, m)
+	err := r.openDebug(v, c, m)
 	if err == nil {
 		r.writeNotes(v, c, notes)
 		err = r.recordRunning(v, m)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/internal/vmpod"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
@@ -28,13 +27,6 @@ type plan struct {
 // launch spawns the paused machine. On an error whatever it left is found
 // through the record: the cgroup and the run directory.
 func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine, error) {
-	err := r.updateVM(v, store.ContainerStarting, func(c *store.Container) { c.Machine = plan.inv.Machine })
-	if err != nil {
-		return nil, err
-	}
-	if err := r.writeConfigJSON(v, plan); err != nil {
-		return nil, err
-	}
 	files, err := r.openFiles(v, plan.inv)
 	defer closeAll(files)
 	if err != nil {
