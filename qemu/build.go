@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 )
@@ -101,7 +102,27 @@ func (b *builder) file(n FileNeed) int {
 	return n.FD
 }
 
-func (b *builder) nextFD() int { return firstFD + len(b.inv.Sockets) + len(b.inv.Files) }
+// pipe asks for a FIFO and tells the path that QEMU takes its reading end by.
+// Both descriptors are in one set, which QEMU keeps while it reads.
+func (b *builder) pipe(name string) string {
+	n := PipeNeed{Name: name, ReadFD: b.nextFD()}
+	n.KeepFD = n.ReadFD + 1
+	b.inv.Pipes = append(b.inv.Pipes, n)
+	set := fmt.Sprint(n.ReadFD)
+	for _, fd := range []int{n.ReadFD, n.KeepFD} {
+		b.opts("-add-fd", options{{"fd", fmt.Sprint(fd)}, {"set", set}, {"opaque", name}})
+	}
+	return "/dev/fdset/" + set
+}
+
+// command asks for a QMP command.
+func (b *builder) command(execute string, arguments any) {
+	b.inv.Commands = append(b.inv.Commands, Command{Execute: execute, Arguments: json.RawMessage(renderJSON(arguments))})
+}
+
+func (b *builder) nextFD() int {
+	return firstFD + len(b.inv.Sockets) + 2*len(b.inv.Pipes) + len(b.inv.Files)
+}
 
 // fdset asks for an open file that QEMU takes in place of one it would open
 // itself, and tells the path it goes by. The set has the descriptor's number.

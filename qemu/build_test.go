@@ -79,8 +79,15 @@ func goldenText(inv Invocation, err error) string {
 	for _, s := range inv.Sockets {
 		fmt.Fprintf(&out, "fd %d: listening socket %s\n", s.FD, s.Name)
 	}
+	for _, p := range inv.Pipes {
+		fmt.Fprintf(&out, "fd %d: FIFO %s, kept open by %d\n", p.ReadFD, p.Name, p.KeepFD)
+	}
 	for _, f := range inv.Files {
 		fmt.Fprintf(&out, "fd %d: %s%s\n", f.FD, f.Name, map[bool]string{true: ", writable"}[f.Writable])
+	}
+	for _, c := range inv.Commands {
+		raw, _ := json.Marshal(c)
+		fmt.Fprintf(&out, "qmp: %s\n", raw)
 	}
 	return out.String()
 }
@@ -169,10 +176,13 @@ func TestDescriptorsAreNumberedWithoutGap(t *testing.T) {
 		for _, s := range inv.Sockets {
 			seen[s.FD] = s.Name
 		}
+		for _, p := range inv.Pipes {
+			seen[p.ReadFD], seen[p.KeepFD] = p.Name, p.Name
+		}
 		for _, f := range inv.Files {
 			seen[f.FD] = f.Name
 		}
-		total := len(inv.Sockets) + len(inv.Files)
+		total := len(inv.Sockets) + 2*len(inv.Pipes) + len(inv.Files)
 		for fd := firstFD; fd < firstFD+total; fd++ {
 			if seen[fd] == "" {
 				t.Errorf("%s: no descriptor %d of %d", c.name, fd, total)

@@ -56,7 +56,7 @@ func CgroupPath(parent, name string) string {
 // the meaning of the OCI runtime specification; Devices is not, and the others
 // are refused.
 func CreateCgroup(path string, r *specs.LinuxResources) (*Cgroup, error) {
-	hs, err := mountedHierarchies()
+	hs, err := knownHierarchies()
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func createCgroup(hs []hierarchy, path string, r *specs.LinuxResources) (*Cgroup
 // LoadCgroup finds the control group with that absolute path, in the hierarchies
 // that have it. The error wraps fs.ErrNotExist when none has.
 func LoadCgroup(path string) (*Cgroup, error) {
-	hs, err := mountedHierarchies()
+	hs, err := knownHierarchies()
 	if err != nil {
 		return nil, err
 	}

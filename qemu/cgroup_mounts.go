@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // hierarchy is a mounted cgroup hierarchy.
@@ -20,6 +21,11 @@ type hierarchy struct {
 }
 
 func (h hierarchy) v2() bool { return h.options == nil }
+
+// knownHierarchies are those that were mounted when they were first asked for.
+// They do not change while a host runs, and the table of mounts is long on a
+// host with many pods.
+var knownHierarchies = sync.OnceValues(mountedHierarchies)
 
 // mountedHierarchies finds where cgroups are, by /proc/self/mountinfo: the v1
 // hierarchies first, since a controller that is in one of them is not in v2's.

@@ -33,13 +33,13 @@ type donation struct {
 	// there was a process to accept them, so that its death, however early, is
 	// their end.
 	conns map[string]net.Conn
-	paths []string // of the sockets
+	paths []string // of the sockets and FIFOs
 }
 
 // donate opens and binds what the invocation needs beside the caller's files.
 // On an error nothing stays.
 func donate(ctx context.Context, inv Invocation, runDir string, files map[string]*os.File) (*donation, error) {
-	d := &donation{files: make([]*os.File, len(inv.Sockets)+len(inv.Files)), conns: map[string]net.Conn{}}
+	d := &donation{files: make([]*os.File, len(inv.Sockets)+2*len(inv.Pipes)+len(inv.Files)), conns: map[string]net.Conn{}}
 	err := d.fill(ctx, inv, runDir, files)
 	if err != nil {
 		d.undo()
@@ -64,6 +64,42 @@ func (d *donation) fill(ctx context.Context, inv Invocation, runDir string, file
 			return err
 		}
 		if err := d.put(s.Name, s.FD, f); err != nil {
+			return err
+		}
+	}
+	for _, p := range inv.Pipes {
+		if err := d.pipe(runDir, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pipePath is where a machine's FIFO is.
+func pipePath(runDir, name string) string { return filepath.Join(runDir, name+".in") }
+
+// ConsoleInputPath is the FIFO, in a machine's run directory, that is typed into.
+func ConsoleInputPath(runDir string) string { return pipePath(runDir, PipeConsole) }
+
+// pipe makes a FIFO, for the owner of this process only, in place of one that
+// an earlier process has left, and opens both its descriptors.
+func (d *donation) pipe(runDir string, n PipeNeed) error {
+	path := pipePath(runDir, n.Name)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return &os.PathError{Op: "mkfifo", Path: path, Err: err}
+	}
+	d.paths = append(d.paths, path)
+	// Open for both first: to open for reading waits for a writer.
+	for _, end := range []struct{ fd, flags int }{{n.KeepFD, os.O_RDWR}, {n.ReadFD, os.O_RDONLY}} {
+		f, err := os.OpenFile(path, end.flags, 0)
+		if err != nil {
+			return err
+		}
+		d.own = append(d.own, f)
+		if err := d.put(n.Name, end.fd, f); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,7 @@ var known = map[string][]string{
 	"-sandbox":  {"on", "obsolete", "elevateprivileges", "spawn", "resourcecontrol"},
 	"-msg":      {"timestamp", "guest-name"},
 	"-trace":    {"enable"},
-	"-chardev":  {"socket", "id", "fd", "server", "wait", "logfile", "logappend"},
+	"-chardev":  {"socket", "null", "id", "fd", "server", "wait"},
 	"-mon":      {"chardev", "mode"},
 	"-add-fd":   {"fd", "set", "opaque"},
 	"-fsdev":    {"local", "id", "path", "security_model", "multidevs", "readonly"},

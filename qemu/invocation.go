@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"encoding/json"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,7 @@ import (
 // It is pure data and can be recorded as JSON.
 //
 // Descriptors are numbered here and nowhere else, from 3 on without a gap, over
-// Sockets and Files together: exactly as os/exec numbers ExtraFiles.
+// Sockets, Pipes and Files together: exactly as os/exec numbers ExtraFiles.
 type Invocation struct {
 	// Binary is the path of the QEMU program.
 	Binary string `json:"binary"`
@@ -23,21 +24,41 @@ type Invocation struct {
 	Args []string `json:"args"`
 	// Sockets are listening unix stream sockets to bind and hand over.
 	Sockets []SocketNeed `json:"sockets"`
+	// Pipes are FIFOs to make and hand over.
+	Pipes []PipeNeed `json:"pipes"`
 	// Files are the files, taps and devices to open and hand over.
 	Files []FileNeed `json:"files"`
+	// Commands are sent to the monitor of the paused machine, in this order,
+	// before it is ready to be continued: what the command line cannot say.
+	Commands []Command `json:"commands"`
 }
+
+// Command is a QMP command.
+type Command struct {
+	Execute   string          `json:"execute"`
+	Arguments json.RawMessage `json:"arguments,omitempty"`
+}
+
+// PipeNeed is a FIFO that the process reads from. It inherits a second
+// descriptor, open for both, so that the end of a writer is never the end of
+// the input.
+type PipeNeed struct {
+	Name   string `json:"name"`   // PipeConsole
+	ReadFD int    `json:"readFD"` // its numbers in the process
+	KeepFD int    `json:"keepFD"`
+}
+
+// PipeConsole is what is typed at the first serial line.
+const PipeConsole = "console"
 
 // SocketNeed is a listening unix stream socket that the process inherits.
 type SocketNeed struct {
-	Name string `json:"name"` // SocketQMP or SocketConsole
+	Name string `json:"name"` // SocketQMP
 	FD   int    `json:"fd"`   // its number in the process
 }
 
-// Names of the sockets.
-const (
-	SocketQMP     = "qmp"     // the machine's only monitor
-	SocketConsole = "console" // the first serial line
-)
+// SocketQMP is the machine's only monitor.
+const SocketQMP = "qmp"
 
 // FileNeed is an open file that the process inherits. QEMU compares access modes
 // exactly when it takes a descriptor in place of opening a file, so the file has
@@ -58,7 +79,8 @@ type FileNeed struct {
 	Directory bool `json:"directory,omitempty"`
 }
 
-// FileConsoleLog is the file that QEMU appends all console output to.
+// FileConsoleLog is the file that QEMU appends all that the guest prints on the
+// first serial line to.
 const FileConsoleLog = "console.log"
 
 // OpenFlags are the flags for os.OpenFile that this descriptor must have been

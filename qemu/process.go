@@ -84,7 +84,7 @@ func Start(ctx context.Context, inv Invocation, o StartOptions) (*Machine, error
 		return nil, s.fail(err)
 	}
 	return watch(machineParts{
-		id: s.id, proc: s.proc, mon: mon, console: s.donation.take(SocketConsole),
+		id: s.id, proc: s.proc, mon: mon,
 		sockets: s.donation.paths, log: o.Log, cgroup: o.Cgroup, oomKills: s.oomKills,
 	}, ""), nil
 }
@@ -145,6 +145,11 @@ func (s *start) handshake(ctx context.Context) (*qmp.Conn, error) {
 	status, err := mon.QueryStatus(ctx)
 	if err == nil && status.Status != qmp.RunStatePrelaunch {
 		err = fmt.Errorf("the machine is in the state %q instead of %q: the invocation has to start it paused, with -S", status.Status, qmp.RunStatePrelaunch)
+	}
+	for _, c := range s.inv.Commands {
+		if err == nil {
+			err = mon.Do(ctx, c.Execute, c.Arguments, nil)
+		}
 	}
 	if err != nil {
 		mon.Close()

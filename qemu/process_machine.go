@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"time"
 
@@ -48,8 +47,7 @@ type machineParts struct {
 	id       Identity
 	proc     *process
 	mon      *qmp.Conn // nil if it did not answer
-	console  net.Conn  // until it is taken
-	sockets  []string  // paths
+	sockets  []string  // paths, those of FIFOs too
 	log      string
 	cgroup   *Cgroup
 	oomKills uint64 // of the cgroup, before
@@ -81,17 +79,6 @@ func (m *Machine) Responsive() bool {
 	default:
 		return true
 	}
-}
-
-// TakeConsole hands over the connection to the first serial line, once; then, and
-// if there is none, it is nil. The caller closes it, and has to read from it: a
-// guest is stopped by a console that nobody reads.
-func (m *Machine) TakeConsole() net.Conn {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	c := m.console
-	m.console = nil
-	return c
 }
 
 // Cont lets the guest run (QMP cont).
@@ -187,13 +174,10 @@ func (m *Machine) watch(state qmp.RunState) {
 	}
 }
 
-// release closes what is held, except what others have taken.
+// release closes what is held.
 func (m *Machine) release() {
 	if m.mon != nil {
 		m.mon.Close()
-	}
-	if c := m.TakeConsole(); c != nil {
-		c.Close()
 	}
 	m.proc.close()
 	m.mu.Lock()

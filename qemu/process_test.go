@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -34,10 +33,10 @@ func TestStart(t *testing.T) {
 		t.Errorf("identity %+v", id)
 	}
 	wantProcess(t, id.PID)
-	for _, name := range []string{SocketQMP, SocketConsole} {
-		info, err := os.Stat(filepath.Join(v.run, name+".sock"))
-		if err != nil || info.Mode() != os.ModeSocket|0o600 {
-			t.Errorf("socket %s: %v, %v", name, info, err)
+	for path, mode := range map[string]os.FileMode{filepath.Join(v.run, "qmp.sock"): os.ModeSocket, ConsoleInputPath(v.run): os.ModeNamedPipe} {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode() != mode|0o600 {
+			t.Errorf("%s: %v, %v", path, info, err)
 		}
 	}
 	if err := m.Kill(); err != nil {
@@ -45,9 +44,9 @@ func TestStart(t *testing.T) {
 	}
 	wantEnding(t, ended(t, m), Killed, 137, "killed on request")
 	wantGone(t, id.PID)
-	for _, name := range []string{SocketQMP, SocketConsole} {
-		if exists(filepath.Join(v.run, name+".sock")) {
-			t.Errorf("socket %s is left", name)
+	for _, path := range []string{filepath.Join(v.run, "qmp.sock"), ConsoleInputPath(v.run)} {
+		if exists(path) {
+			t.Errorf("%s is left", path)
 		}
 	}
 }
@@ -66,7 +65,7 @@ func wantProcess(t *testing.T, pid int) {
 			t.Errorf("no %q in\n%s", want, status)
 		}
 	}
-	for fd, want := range map[string]string{"0": "/dev/null", "1": "qemu.log", "2": "qemu.log", "3": "socket:", "4": "socket:"} {
+	for fd, want := range map[string]string{"0": "/dev/null", "1": "qemu.log", "2": "qemu.log", "3": "socket:"} {
 		if link, err := os.Readlink(proc + "fd/" + fd); err != nil || !strings.Contains(link, want) {
 			t.Errorf("descriptor %s is %s, %v, want %s", fd, link, err, want)
 		}
@@ -129,8 +128,8 @@ func TestStartErrors(t *testing.T) {
 		}, []string{strings.Repeat("x", 100) + "/qmp.sock", "at most 107"}, time.Second},
 		{"no run directory", func(t *testing.T, v *vm) { v.o.RunDir = "/nonexistent" }, []string{"/nonexistent/qmp.sock", "no such file"}, time.Second},
 		{"no log", func(t *testing.T, v *vm) { v.o.Log = "/nonexistent/qemu.log" }, []string{"/nonexistent/qemu.log"}, time.Second},
-		{"file not given", func(t *testing.T, v *vm) { v.o.Files = nil }, []string{`the file "disk"`}, time.Second},
-		{"numbers with a gap", func(t *testing.T, v *vm) { v.inv.Files[0].FD = 7 }, []string{`descriptor 7 of "disk"`}, time.Second},
+		{"file not given", func(t *testing.T, v *vm) { delete(v.o.Files, "disk") }, []string{`the file "disk"`}, time.Second},
+		{"numbers with a gap", func(t *testing.T, v *vm) { v.inv.Files[0].FD = 9 }, []string{`descriptor 9 of "console.log"`}, time.Second},
 		{"number used twice", func(t *testing.T, v *vm) { v.inv.Files[0].FD = 4 }, []string{"descriptor 4", "each once"}, time.Second},
 	}
 	for _, c := range cases {
@@ -206,21 +205,20 @@ func TestConsole(t *testing.T) {
 	noLeaks(t)
 	v := newVM(t, guestPowersOff)
 	m := v.start(t)
-	console := m.TakeConsole()
-	if console == nil || m.TakeConsole() != nil {
-		t.Fatal("the console is handed over once")
+	in, err := os.OpenFile(ConsoleInputPath(v.run), os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	defer console.Close()
+	if _, err := in.WriteString("typed"); err != nil {
+		t.Error(err)
+	}
+	in.Close()
 	if err := m.Cont(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	text, err := io.ReadAll(console)
-	if !strings.Contains(string(text), "SeaBIOS") {
-		t.Errorf("console %q, %v", text, err)
-	}
 	wantEnding(t, ended(t, m), GuestShutdown, 0, "")
-	if _, err := console.Read(make([]byte, 1)); errors.Is(err, net.ErrClosed) {
-		t.Error("the machine has closed a console that it had handed over")
+	if text, err := os.ReadFile(filepath.Join(v.run, FileConsoleLog)); !strings.Contains(string(text), "SeaBIOS") {
+		t.Errorf("console %q, %v", text, err)
 	}
 }
 

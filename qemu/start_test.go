@@ -78,25 +78,19 @@ func TestConsoleLogFromFirmware(t *testing.T) {
 		t.Fatal(err)
 	}
 	inv.Binary = binary
+	// It makes SeaBIOS talk on the serial line.
+	machine := slices.Index(inv.Args, "-machine") + 1
+	inv.Args[machine] += ",graphics=off"
 	m := startGolden(t, config, inv)
-	console, err := net.Dial("unix", m.path(SocketConsole))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer console.Close()
-	m.do(t, "cont", nil)
-	console.SetReadDeadline(time.Now().Add(20 * time.Second))
-	seen := ""
-	for buf := make([]byte, 4096); !strings.Contains(seen, "No bootable device"); {
-		n, err := console.Read(buf)
-		if err != nil {
-			t.Fatalf("%v after %q; QEMU says: %s", err, seen, m.log(t))
+	m.do(t, Command{Execute: "cont"}, nil)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(m.path(FileConsoleLog))
+		if strings.Contains(string(text), "No bootable device") {
+			return
 		}
-		seen += string(buf[:n])
-	}
-	log, err := os.ReadFile(m.path(FileConsoleLog))
-	if err != nil || !strings.Contains(string(log), "No bootable device") {
-		t.Errorf("the log has %q, %v", log, err)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the log has %q, %v; QEMU says: %s", text, err, m.log(t))
+		}
 	}
 }
 
@@ -167,6 +161,9 @@ func startGolden(t *testing.T, c Config, inv Invocation) *golden {
 	t.Helper()
 	m := newGolden(t)
 	m.start(t, c, inv)
+	for _, c := range inv.Commands {
+		m.do(t, c, nil)
+	}
 	return m
 }
 
@@ -176,9 +173,14 @@ func (m *golden) path(name string) string { return filepath.Join(m.dir, name) }
 // start opens what an Invocation needs, in the order of its numbers, and runs it.
 func (m *golden) start(t *testing.T, c Config, inv Invocation) {
 	t.Helper()
-	files := make([]*os.File, len(inv.Sockets)+len(inv.Files))
+	files := make([]*os.File, len(inv.Sockets)+2*len(inv.Pipes)+len(inv.Files))
 	for _, s := range inv.Sockets {
 		files[s.FD-firstFD] = m.listen(t, s.Name)
+	}
+	for _, p := range inv.Pipes {
+		if err := (&donation{files: files}).pipe(m.dir, p); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, n := range inv.Files {
 		if files[n.FD-firstFD] == nil {
@@ -384,7 +386,7 @@ func openTap(multi bool) (*os.File, error) {
 }
 
 // do says one thing to the monitor and takes the answer, whatever comes between.
-func (m *golden) do(t *testing.T, command string, out any) {
+func (m *golden) do(t *testing.T, command Command, out any) {
 	t.Helper()
 	if m.conn == nil {
 		conn, err := net.Dial("unix", m.path(SocketQMP))
@@ -393,17 +395,21 @@ func (m *golden) do(t *testing.T, command string, out any) {
 		}
 		m.conn, m.in = conn, bufio.NewReader(conn)
 		conn.SetDeadline(time.Now().Add(30 * time.Second))
-		m.do(t, "qmp_capabilities", nil)
+		m.do(t, Command{Execute: "qmp_capabilities"}, nil)
 	}
-	fmt.Fprintf(m.conn, "{\"execute\":%q}\n", command)
+	raw, err := json.Marshal(command)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(m.conn, "%s\n", raw)
 	for {
 		line, err := m.in.ReadBytes('\n')
 		if err != nil {
-			t.Fatalf("%s: %v; QEMU says: %s", command, err, m.log(t))
+			t.Fatalf("%s: %v; QEMU says: %s", command.Execute, err, m.log(t))
 		}
 		var reply struct{ Return, Error json.RawMessage }
 		if err := json.Unmarshal(line, &reply); err != nil || reply.Error != nil {
-			t.Fatalf("%s: %v %s", command, err, line)
+			t.Fatalf("%s: %v %s", command.Execute, err, line)
 		}
 		if reply.Return == nil {
 			continue // the greeting, or an event
@@ -420,7 +426,7 @@ func (m *golden) do(t *testing.T, command string, out any) {
 func (m *golden) status(t *testing.T) string {
 	t.Helper()
 	var status struct{ Status string }
-	m.do(t, "query-status", &status)
+	m.do(t, Command{Execute: "query-status"}, &status)
 	return status.Status
 }
 

@@ -3,6 +3,7 @@ package qemu
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -54,13 +55,22 @@ func newVM(t testing.TB, guest string) *vm {
 		" -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny -msg timestamp=on,guest-name=on" +
 		" -trace enable=runstate_set -trace enable=qemu_system_shutdown_request -trace enable=qemu_system_powerdown_request" +
 		" -chardev socket,id=qmp,fd=3,server=on,wait=off -mon chardev=qmp,mode=control" +
-		" -chardev socket,id=console,fd=4,server=on,wait=off -serial chardev:console -device pvpanic" +
-		" -add-fd fd=5,set=5 -blockdev driver=file,node-name=disk,filename=/dev/fdset/5,read-only=on -device virtio-blk-pci,drive=disk")
+		" -add-fd fd=4,set=4 -add-fd fd=5,set=4 -add-fd fd=6,set=6 -chardev null,id=console -serial chardev:console -device pvpanic" +
+		" -add-fd fd=7,set=7 -blockdev driver=file,node-name=disk,filename=/dev/fdset/7,read-only=on -device virtio-blk-pci,drive=disk")
+	log, err := os.OpenFile(filepath.Join(dir, FileConsoleLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { log.Close() })
+	console := chardevChange{ID: serialChardev, Backend: chardevBackend{Type: "file", Data: chardevFile{In: "/dev/fdset/4", Out: "/dev/fdset/6", Append: true}}}
 	return &vm{
 		run: dir,
 		inv: Invocation{Binary: realQEMU(t), Machine: "q35", UUID: testUUID, Args: args,
-			Sockets: []SocketNeed{{SocketQMP, 3}, {SocketConsole, 4}}, Files: []FileNeed{{Name: "disk", FD: 5}}},
-		o: StartOptions{RunDir: dir, Log: filepath.Join(dir, "qemu.log"), Credential: nobody(t), Files: map[string]*os.File{"disk": disk}},
+			Sockets: []SocketNeed{{SocketQMP, 3}}, Pipes: []PipeNeed{{PipeConsole, 4, 5}},
+			Files:    []FileNeed{{Name: FileConsoleLog, FD: 6, Writable: true, Append: true}, {Name: "disk", FD: 7}},
+			Commands: []Command{{"chardev-change", json.RawMessage(renderJSON(console))}}},
+		o: StartOptions{RunDir: dir, Log: filepath.Join(dir, "qemu.log"), Credential: nobody(t),
+			Files: map[string]*os.File{"disk": disk, FileConsoleLog: log}},
 	}
 }
 

@@ -41,7 +41,7 @@ func FailpointBinary(tb testing.TB) string {
 }
 
 func buildWithFailpoints() (string, error) {
-	tmp, err := os.MkdirTemp("", "qe2e-failpoints-")
+	tmp, err := os.MkdirTemp("", "qemulet-failpoints-")
 	if err != nil {
 		return "", err
 	}

@@ -74,16 +74,24 @@ func children(dir string) (names []string) {
 	return names
 }
 
-// files lists all files, sockets and folders below the daemon's two folders; of the images only unfinished downloads.
+// files lists all files and sockets below the daemon's two folders, and the folders that belong to pods. What is kept for
+// the next start (the cache) does not count, and of the images only unfinished downloads do.
 func (n *Node) files() map[string]bool {
 	found := map[string]bool{}
 	for _, top := range []string{"run", "state"} {
 		filepath.WalkDir(n.path(top), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || path == n.path(top) {
+			if err != nil {
 				return nil
 			}
 			rel, _ := filepath.Rel(n.Dir, path)
-			if !strings.HasPrefix(rel, "state/images") || strings.HasPrefix(d.Name(), "part_") {
+			switch {
+			case rel == "state/cache":
+				return filepath.SkipDir
+			case strings.HasPrefix(rel, "state/images/"):
+				if strings.HasPrefix(d.Name(), "part_") {
+					found[rel] = true
+				}
+			case !d.IsDir(), strings.HasPrefix(rel, "run/vm/"), strings.HasPrefix(rel, "state/pods/"):
 				found[rel] = true
 			}
 			return nil

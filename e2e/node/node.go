@@ -155,6 +155,7 @@ func (n *Node) remove(tb testing.TB) {
 		}
 	}
 	if os.Getenv("E2E_KEEP") != "" {
+		os.Remove(n.path("owner")) // or the next run would sweep it away
 		tb.Logf("kept: %s", n.Dir)
 		return
 	}
@@ -234,4 +235,15 @@ func (n *Node) Fill(tb testing.TB, path string) {
 	if !errors.Is(err, syscall.ENOSPC) {
 		tb.Fatal(err)
 	}
+}
+
+// SmallSockets keeps TCP from buffering more than a few KiB for a connection on the node, so that a reader who has stopped
+// is soon felt by the writer.
+func (n *Node) SmallSockets(tb testing.TB) {
+	tb.Helper()
+	must(tb, n.ns.do(func() error {
+		return errors.Join(
+			os.WriteFile("/proc/sys/net/ipv4/tcp_rmem", []byte("4096 8192 16384"), 0),
+			os.WriteFile("/proc/sys/net/ipv4/tcp_wmem", []byte("4096 8192 16384"), 0))
+	}))
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -14,8 +15,16 @@ var ErrSlowClient = errors.New("console client reads too slowly")
 const (
 	defaultClientBytes = 256 << 10
 	readBytes          = 4 << 10 // per VM for as long as it lives: kept small
-	lastWords          = 100 * time.Millisecond
 )
+
+// Terminal is a serial line: a Line, or a connection in its place.
+type Terminal interface {
+	// Read returns what the guest prints. Close makes it return what is left
+	// and then an error.
+	io.ReadWriteCloser
+	// SetWriteDeadline bounds a Write to a guest that does not read.
+	SetWriteDeadline(t time.Time) error
+}
 
 // HubOptions are the bounds of a Hub. Zero values mean the defaults.
 type HubOptions struct {
@@ -41,7 +50,7 @@ func (o HubOptions) withDefaults() HubOptions {
 // clients the output is dropped (the log has it). It runs one goroutine and is
 // safe for concurrent use.
 type Hub struct {
-	nc     net.Conn
+	term   Terminal
 	opts   HubOptions
 	done   chan struct{} // closed when nothing is read any more
 	typing chan struct{} // holds one token: the right to write to the guest
@@ -51,11 +60,11 @@ type Hub struct {
 	ended   bool
 }
 
-// NewHub starts to read nc, which belongs to the Hub from now on. The caller
+// NewHub starts to read term, which belongs to the Hub from now on. The caller
 // must Close the Hub, also when the console has ended by itself.
-func NewHub(nc net.Conn, o HubOptions) *Hub {
+func NewHub(term Terminal, o HubOptions) *Hub {
 	h := &Hub{
-		nc:      nc,
+		term:    term,
 		opts:    o.withDefaults(),
 		done:    make(chan struct{}),
 		typing:  make(chan struct{}, 1),
@@ -69,12 +78,10 @@ func NewHub(nc net.Conn, o HubOptions) *Hub {
 // Done is closed when the console has ended: QEMU is gone, or Close was called.
 func (h *Hub) Done() <-chan struct{} { return h.done }
 
-// Close ends the connection and returns when the Hub no longer reads it.
-// Attached clients still get what was read for them. It may be called more
-// than once.
+// Close ends the console and returns when the Hub no longer reads it. Attached
+// clients still get what was printed by then. It may be called more than once.
 func (h *Hub) Close() error {
-	h.awaitLastWords()
-	err := h.nc.Close()
+	err := h.term.Close()
 	<-h.done
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -82,27 +89,12 @@ func (h *Hub) Close() error {
 	return err
 }
 
-// awaitLastWords lets the reader come to the end of what a dead QEMU has left
-// in the socket, when someone is there to see it.
-func (h *Hub) awaitLastWords() {
-	h.mu.Lock()
-	watched := len(h.clients) > 0
-	h.mu.Unlock()
-	if !watched {
-		return
-	}
-	select {
-	case <-h.done:
-	case <-time.After(lastWords):
-	}
-}
-
 func (h *Hub) read() {
 	defer close(h.done)
 	defer h.end()
 	buf := make([]byte, readBytes)
 	for {
-		n, err := h.nc.Read(buf)
+		n, err := h.term.Read(buf)
 		h.broadcast(buf[:n])
 		if err != nil {
 			return

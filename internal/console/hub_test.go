@@ -192,12 +192,12 @@ func TestEndWaitsForClientsOnlySoLong(t *testing.T) {
 }
 
 func TestCloseDeliversLastWords(t *testing.T) {
-	guest, h := newHub(t, HubOptions{})
+	q := newQEMUSide(t)
+	h := NewHub(q.line(t), HubOptions{})
 	var s screen
 	a := attach(h, nil, &s)
 	text := strings.Repeat("reboot: Power down\n", 5000)
-	send(t, guest, text)
-	must(t, guest.Close())
+	q.print(t, text)
 	must(t, h.Close())
 	a.ends(t, nil)
 	equal(t, s.String() == text, true)

@@ -12,7 +12,7 @@ import (
 const typeSlice = 100 * time.Millisecond
 
 // typeBytes writes p to the guest. While the guest does not read (QEMU then
-// does not take bytes from the socket), it waits, in turns with other typing
+// does not take bytes from the line), it waits, in turns with other typing
 // clients. It is false when p was not written because ctx or the console ended.
 func (h *Hub) typeBytes(ctx context.Context, p []byte) bool {
 	for len(p) > 0 {
@@ -34,8 +34,8 @@ func (h *Hub) typeBytes(ctx context.Context, p []byte) bool {
 }
 
 func (h *Hub) typeTurn(p []byte) (int, error) {
-	if err := h.nc.SetWriteDeadline(time.Now().Add(typeSlice)); err != nil {
+	if err := h.term.SetWriteDeadline(time.Now().Add(typeSlice)); err != nil {
 		return 0, err
 	}
-	return h.nc.Write(p)
+	return h.term.Write(p)
 }

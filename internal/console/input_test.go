@@ -103,7 +103,12 @@ func TestStuckInput(t *testing.T) {
 	var s screen
 	pr, pw := io.Pipe()
 	defer pw.Close()
-	a := attach(h, pr, &s)
+	reading := make(chan struct{}, 1)
+	a := attach(h, readerFunc(func(p []byte) (int, error) {
+		reading <- struct{}{}
+		return pr.Read(p)
+	}), &s)
+	<-reading
 	a.cancel()
 	a.ends(t, context.Canceled)
 	send(t, pw, "x") // is read, and dropped

@@ -17,6 +17,8 @@ import (
 const (
 	childSource = "QEMULET_TEST_CONSOLE_SOURCE"
 	childPath   = "QEMULET_TEST_CONSOLE_PATH"
+
+	noCap = 1 << 40
 )
 
 // child is a daemon that does nothing but log, for being killed. SIGHUP makes
@@ -27,7 +29,7 @@ func child() int {
 		if err != nil {
 			return err
 		}
-		l, err := OpenLog(LogOptions{Source: os.Getenv(childSource), Path: os.Getenv(childPath), Watcher: w})
+		l, err := OpenLog(LogOptions{Source: os.Getenv(childSource), Path: os.Getenv(childPath), Watcher: w, MaxBacklog: noCap})
 		if err != nil {
 			return err
 		}
@@ -69,6 +71,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		t.Skip("starts many processes")
 	}
 	f := newFixture(t)
+	f.options.MaxBacklog = noCap
 	var guest strings.Builder
 	lineNo := 0
 	say := func() {

@@ -2,12 +2,14 @@ package console
 
 import (
 	"context"
-	"net"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The firmware of a real machine says its name, live and in the log.
@@ -18,15 +20,15 @@ func TestRealQEMU(t *testing.T) {
 	f := newFixture(t)
 	l := f.open()
 	f.run(l)
-	socket, err := os.MkdirTemp("", "con") // short: a socket's path has a limit
+	input := filepath.Join(t.TempDir(), "console.in")
+	must(t, unix.Mkfifo(input, 0o600))
+	keep, err := os.OpenFile(input, os.O_RDWR, 0)
 	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(socket)) })
-	path := filepath.Join(socket, "s")
+	defer keep.Close()
 
 	q := exec.Command("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-S",
 		"-machine", "q35,graphics=off", "-accel", "tcg,tb-size=64", "-m", "64",
-		"-chardev", "socket,id=con,path="+path+",server=on,wait=off,logfile="+f.options.Source+",logappend=on",
-		"-serial", "chardev:con", "-qmp", "stdio")
+		"-chardev", "null,id=con", "-serial", "chardev:con", "-qmp", "stdio")
 	q.Stderr = os.Stderr
 	qmp, err := q.StdinPipe()
 	must(t, err)
@@ -40,16 +42,16 @@ func TestRealQEMU(t *testing.T) {
 			_ = q.Wait()
 		}
 	})
-	var nc net.Conn
-	eventually(t, "the console socket", func() bool {
-		nc, err = net.Dial("unix", path)
-		return err == nil
-	})
-	h := NewHub(nc, HubOptions{})
+	line, err := OpenLine(f.options.Source, input, newWatcher(t))
+	must(t, err)
+	h := NewHub(line, HubOptions{})
 	defer h.Close()
 	var s screen
 	a := attach(h, nil, &s)
-	_, err = qmp.Write([]byte(`{"execute":"qmp_capabilities"}{"execute":"cont"}`))
+	_, err = fmt.Fprintf(qmp, `{"execute":"qmp_capabilities"}
+{"execute":"chardev-change","arguments":{"id":"con","backend":{"type":"file","data":{"in":%q,"out":%q,"append":true}}}}
+{"execute":"cont"}
+`, input, f.options.Source)
 	must(t, err)
 	eventually(t, "SeaBIOS on the console", func() bool { return strings.Contains(s.String(), "SeaBIOS") })
 	eventually(t, "SeaBIOS in the log", func() bool { return strings.Contains(joined(f.logged()), "SeaBIOS") })
@@ -57,7 +59,10 @@ func TestRealQEMU(t *testing.T) {
 	must(t, q.Process.Kill())
 	_ = q.Wait()
 	ended = true
+	must(t, h.Close())
 	a.ends(t, nil)
 	must(t, l.Finish(context.Background()))
-	equal(t, strings.TrimSpace(joined(f.logged())), strings.TrimSpace(asRead(s.String())))
+	log := strings.TrimSpace(joined(f.logged()))
+	equal(t, log, strings.TrimSpace(asRead(read(t, f.options.Source))))
+	equal(t, strings.TrimSpace(asRead(s.String())), log)
 }

@@ -117,7 +117,7 @@ func TestCutByItsReader(t *testing.T) {
 func TestPositionLost(t *testing.T) {
 	f := newFixture(t)
 	l := f.open()
-	text := strings.Repeat(strings.Repeat("x", 1023)+"\n", 100)
+	text := strings.Repeat(strings.Repeat("x", 1023)+"\n", 500)
 	f.says(text)
 	f.drain(l)
 	must(t, l.Close())

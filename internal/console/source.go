@@ -73,11 +73,11 @@ func (s *source) lineFrom(b []byte, offset int64) int64 {
 	return offset + int64(bytes.IndexByte(b[:n], '\n')+1)
 }
 
-// free gives the disk space before offset back, in steps. What fails is tried
+// free gives the disk space well before offset back, in steps. What fails is tried
 // again with the next step: it is no reason to stop logging. File systems that
 // cannot do it (ext4, xfs, btrfs and tmpfs can) keep the whole file.
 func (s *source) free(offset int64) {
-	end := offset &^ (punchAlign - 1)
+	end := (offset - keepBytes) &^ (punchAlign - 1)
 	if end-max(s.punched, s.tried) < punchStep {
 		return
 	}

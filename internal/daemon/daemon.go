@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/oklog/run"
+	"golang.org/x/sys/unix"
 
 	"github.com/qemulet/qemulet/internal/api"
 	"github.com/qemulet/qemulet/internal/config"
@@ -36,6 +37,10 @@ const (
 // end, and otherwise says what could not be done.
 func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()) (err error) {
 	begin := time.Now()
+	// VMs inherit it: no guest's memory ends up in a core file.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		log.Warn("core files cannot be switched off", "error", err)
+	}
 	lock, err := acquire(cfg.StateDir)
 	if err != nil {
 		return err

@@ -50,8 +50,11 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 		return err
 	}
 	_, c, _ := v.running()
-	if c == nil || c.log == nil {
+	if c == nil {
 		return fmt.Errorf("container %s is %s, only a running one writes a log: %w", v.id, v.record().Phase, errdefs.ErrFailedPrecondition)
+	}
+	if c.log == nil {
+		return fmt.Errorf("container %s: its log could not be opened when the daemon started: %w", v.id, errdefs.ErrFailedPrecondition)
 	}
 	return c.log.Reopen()
 }

@@ -15,37 +15,34 @@ import (
 // consoles are what people see of a running VM: its serial console, its log,
 // and the QMP socket for debugging. It owns all three.
 type consoles struct {
-	hub *console.Hub // nil when QEMU does not answer
-	log *console.Log
-	mux *qmp.Mux // nil when QEMU does not answer
+	hub *console.Hub // nil when QEMU is gone already
+	log *console.Log // nil when an adopted VM's cannot be written
+	mux *qmp.Mux     // nil when QEMU does not answer
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
 
-// openConsoles connects to the machine. On an error everything is released.
-func (r *Runtime) openConsoles(v *vm, m *qemu.Machine) (*consoles, error) {
-	log, err := r.openLog(v)
-	if err != nil {
-		return nil, err
-	}
+// openConsoles opens the VM's console and takes over log, which may be nil.
+func (r *Runtime) openConsoles(v *vm, log *console.Log) *consoles {
 	c := &consoles{log: log}
 	ctx, cancel := context.WithCancel(r.background)
 	c.stop = cancel
-	c.wg.Go(func() {
-		if err := log.Run(ctx); err != nil {
-			r.Log.Error("console log", "container", v.id, "error", err)
-		}
-	})
-	if nc := m.TakeConsole(); nc != nil {
-		c.hub = console.NewHub(nc, console.HubOptions{})
+	if log != nil {
+		c.wg.Go(func() {
+			if err := log.Run(ctx); err != nil {
+				r.Log.Error("console log", "container", v.id, "error", err)
+			}
+		})
 	}
-	if monitor := m.QMP(); monitor != nil {
-		if err := r.openDebug(v, c, monitor); err != nil {
-			return nil, errors.Join(err, c.release())
-		}
+	line, err := console.OpenLine(filepath.Join(r.vmDir(v.pod.uid(), v.id), consoleFile), qemu.ConsoleInputPath(r.runDir(v.id)), r.Watcher)
+	if err != nil {
+		// Nobody can attach then; it is no reason to lose the VM.
+		r.Log.Error("console", "container", v.id, "error", err)
+		return c
 	}
-	return c, nil
+	c.hub = console.NewHub(line, console.HubOptions{})
+	return c
 }
 
 func (r *Runtime) openLog(v *vm) (*console.Log, error) {
@@ -54,11 +51,16 @@ func (r *Runtime) openLog(v *vm) (*console.Log, error) {
 		Source:  filepath.Join(dir, consoleFile),
 		Path:    logPath(v.pod.config(), v.record().Config.M),
 		Watcher: r.Watcher,
+		OnError: func(err error) { r.Log.Error("console log, trying again", "container", v.id, "error", err) },
 	})
 }
 
 // openDebug serves the monitor to people.
-func (r *Runtime) openDebug(v *vm, c *consoles, monitor *qmp.Conn) error {
+func (r *Runtime) openDebug(v *vm, c *consoles, m *qemu.Machine) error {
+	monitor := m.QMP()
+	if monitor == nil {
+		return nil
+	}
 	path := filepath.Join(r.runDir(v.id), debugSocket)
 	l, err := unixsock.Listen(path, 0o600)
 	if err != nil {
@@ -78,7 +80,10 @@ func (r *Runtime) openDebug(v *vm, c *consoles, monitor *qmp.Conn) error {
 // finish writes the rest of a dead VM's console to its log and releases everything.
 func (c *consoles) finish(ctx context.Context) error {
 	c.stop()
-	err := c.log.Finish(ctx)
+	var err error
+	if c.log != nil {
+		err = c.log.Finish(ctx)
+	}
 	return errors.Join(err, c.release())
 }
 
@@ -93,5 +98,8 @@ func (c *consoles) release() error {
 		errs = append(errs, c.hub.Close())
 	}
 	c.wg.Wait()
-	return errors.Join(append(errs, c.log.Close())...)
+	if c.log != nil {
+		errs = append(errs, c.log.Close())
+	}
+	return errors.Join(errs...)
 }

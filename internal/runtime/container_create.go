@@ -40,8 +40,11 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 	if phase := p.record().Phase; phase != store.SandboxReady {
 		return "", fmt.Errorf("sandbox %s is %s, a VM can only be made in a ready one: %w", p.id, phase, errdefs.ErrFailedPrecondition)
 	}
-	if id, err := r.sameContainer(p, cfg); id != "" || err != nil {
+	if id, err := r.sameContainer(ctx, p, cfg); id != "" || err != nil {
 		return id, err
+	}
+	if err := r.checkRivals(p); err != nil {
+		return "", err
 	}
 	spec, err := vmpod.Parse(p.config(), cfg)
 	if err != nil {
@@ -62,23 +65,57 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 		return "", err
 	}
 	// gofail: var containerIntended struct{}
-	if err := r.makeDisks(p, v, spec, image); err != nil {
-		return "", errors.Join(err, r.giveUpContainer(v))
+	newRoot, err := r.makeDisks(p, v, spec, image)
+	if err == nil {
+		// gofail: var containerDisks struct{}
+		err = r.updateVM(v, store.ContainerCreated, nil)
 	}
-	// gofail: var containerDisks struct{}
-	if err := r.updateVM(v, store.ContainerCreated, nil); err != nil {
-		return "", errors.Join(err, r.giveUpContainer(v))
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err), r.unmakeContainer(ctx, v, newRoot))
 	}
 	// gofail: var containerCreated struct{}
 	return v.id, nil
 }
 
+// unmakeContainer undoes a container that was not made, and the pod's root
+// disk if it was made for this one.
+func (r *Runtime) unmakeContainer(ctx context.Context, v *vm, newRoot bool) error {
+	ctx, cancel := undo(ctx)
+	defer cancel()
+	if newRoot {
+		if err := r.removeRoot(v.pod); err != nil {
+			return err
+		}
+	}
+	return r.giveUpContainer(ctx, v)
+}
+
+// checkRivals refuses a second machine on the pod's root disk: an older
+// sandbox of the same pod may have one that did not end yet.
+func (r *Runtime) checkRivals(p *pod) error {
+	for _, v := range r.allVMs() {
+		if v.pod != p && v.pod.uid() == p.uid() && v.live() {
+			return fmt.Errorf("pod %s: container %s of its earlier sandbox %s is still %s: %w",
+				sandboxName(p.config()), v.id, v.pod.id, v.record().Phase, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
+}
+
 // sameContainer finds what an earlier request has made, and refuses what
-// cannot stand beside what is there: a pod has one VM at a time.
-func (r *Runtime) sameContainer(p *pod, cfg *runtimeapi.ContainerConfig) (string, error) {
+// cannot stand beside what is there: a pod has one VM at a time. An attempt
+// that never started gives way to the next one: kubelet does not stop it.
+func (r *Runtime) sameContainer(ctx context.Context, p *pod, cfg *runtimeapi.ContainerConfig) (string, error) {
 	for _, v := range r.vmsOf(p) {
 		rec := v.record()
 		have, want := rec.Config.M.GetMetadata(), cfg.GetMetadata()
+		if rec.Phase == store.ContainerCreating {
+			// Creations hold the lock: this one failed, and so did its undoing.
+			if err := r.giveUpContainer(ctx, v); err != nil {
+				return "", err
+			}
+			continue
+		}
 		switch {
 		case have.GetName() != want.GetName():
 			return "", fmt.Errorf("container %q of pod %s: a VM pod has exactly one container, which is %q; put the others into a pod of their own: %w",
@@ -88,6 +125,10 @@ func (r *Runtime) sameContainer(p *pod, cfg *runtimeapi.ContainerConfig) (string
 		case have.GetAttempt() == want.GetAttempt():
 			return "", fmt.Errorf("container %q, attempt %d, of pod %s exists already, it is %s and has the id %s: %w",
 				want.GetName(), want.GetAttempt(), sandboxName(p.config()), rec.Phase, v.id, errdefs.ErrAlreadyExists)
+		case rec.Phase == store.ContainerCreated:
+			if err := r.retire(v, fmt.Sprintf("never started, replaced by attempt %d", want.GetAttempt())); err != nil {
+				return "", err
+			}
 		case rec.Phase != store.ContainerExited && rec.Phase != store.ContainerRemoving:
 			return "", fmt.Errorf("container %q, attempt %d, of pod %s: attempt %d (id %s) is still %s: %w",
 				want.GetName(), want.GetAttempt(), sandboxName(p.config()), have.GetAttempt(), v.id, rec.Phase, errdefs.ErrFailedPrecondition)
@@ -126,9 +167,10 @@ func cgroupPath(cfg *runtimeapi.PodSandboxConfig, id string) string {
 	return "/" + name
 }
 
-// giveUpContainer undoes a container that was not made.
-func (r *Runtime) giveUpContainer(v *vm) error {
-	if err := r.deleteVMFiles(v); err != nil {
+// giveUpContainer undoes a container that was not made. The caller holds the
+// pod's lock.
+func (r *Runtime) giveUpContainer(ctx context.Context, v *vm) error {
+	if err := r.deleteVMFiles(ctx, v); err != nil {
 		return err
 	}
 	return r.dropVM(v)

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -32,36 +31,47 @@ func (r *Runtime) removeVM(ctx context.Context, v *vm) error {
 	if err := r.stopVM(ctx, v, 0); err != nil {
 		return err
 	}
+	if err := r.deleteVM(ctx, v); err != nil {
+		return err
+	}
+	r.freeImages(ctx)
+	return nil
+}
+
+// deleteVM deletes a container that has ended, and its record last.
+func (r *Runtime) deleteVM(ctx context.Context, v *vm) error {
 	if err := v.pod.lock.acquire(ctx, "container "+v.id); err != nil {
 		return err
 	}
 	defer v.pod.lock.release()
-	if _, err := r.vm(v.id); err != nil {
+	if !r.knowsVM(v) {
 		return nil // another removal was faster
 	}
 	if err := r.updateVM(v, store.ContainerRemoving, nil); err != nil {
 		return err
 	}
 	// gofail: var containerRemoving struct{}
-	if err := r.deleteVMFiles(v); err != nil {
+	if err := r.deleteVMFiles(ctx, v); err != nil {
 		return err
 	}
 	// gofail: var containerFilesRemoved struct{}
-	if err := r.dropVM(v); err != nil {
-		return err
-	}
+	return r.dropVM(v)
+}
+
+// freeImages deletes images that have lost their name and their last disk.
+func (r *Runtime) freeImages(ctx context.Context) {
 	if err := r.Images.GC(ctx); err != nil {
 		r.Log.Warn("freeing images that no VM uses any more", "error", err)
 	}
-	return nil
 }
 
-// deleteVMFiles deletes everything that is named after the container.
-func (r *Runtime) deleteVMFiles(v *vm) error {
-	err := errors.Join(
-		os.RemoveAll(r.runDir(v.id)),
-		os.RemoveAll(r.vmDir(v.pod.uid(), v.id)),
-	)
+// deleteVMFiles deletes everything that is named after the container, with
+// what an earlier clean-up may have failed to.
+func (r *Runtime) deleteVMFiles(ctx context.Context, v *vm) error {
+	err := r.clean(ctx, v)
+	if err == nil {
+		err = os.RemoveAll(r.vmDir(v.pod.uid(), v.id))
+	}
 	if err != nil {
 		return fmt.Errorf("files of container %s: %w", v.id, err)
 	}

@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
 )
@@ -30,46 +34,122 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 }
 
 func (r *Runtime) startVM(ctx context.Context, v *vm) error {
-	if v.record().Phase == store.ContainerRunning {
+	phase := v.record().Phase
+	if phase == store.ContainerRunning {
 		return nil
 	}
-	if err := r.updateVM(v, store.ContainerStarting, nil); err != nil {
+	if err := checkTransition(v.id, phase, store.ContainerStarting); err != nil {
 		return err
 	}
-	// gofail: var containerStarting struct{}
-	m, err := r.launch(ctx, v)
-	if err == nil {
-		// gofail: var containerSpawned struct{}
-		err = r.supervise(ctx, v, m)
-	}
-	if err != nil {
+	if err := r.boot(ctx, v); err != nil {
+		ctx, cancel := undo(ctx)
+		defer cancel()
 		return errors.Join(fmt.Errorf("start container %s: %w", v.id, err), r.failStart(ctx, v, err))
-	}
-	// gofail: var containerPaused struct{}
-	if err := m.Cont(ctx); err != nil {
-		// The watcher records the end, as of any running VM.
-		return errors.Join(fmt.Errorf("start container %s: %w", v.id, err), m.Kill())
 	}
 	// gofail: var containerRunning struct{}
 	return nil
 }
 
-// supervise opens the console and records the machine as running, which is
-// what makes it ours. On an error the machine is dead.
-func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine) error {
-	c, err := r.openConsoles(v, m)
-	if err == nil {
-		err = r.recordRunning(v, m)
-		if err != nil {
-			err = errors.Join(err, c.release())
-		}
+// boot goes from a created VM to a running guest. On an error there is no
+// machine, and what it left is found through the record.
+func (r *Runtime) boot(ctx context.Context, v *vm) error {
+	if err := r.checkPod(ctx, v); err != nil {
+		return err
 	}
+	plan, err := r.plan(ctx, v)
+	if err != nil {
+		return err
+	}
+	err = r.updateVM(v, store.ContainerStarting, func(c *store.Container) { c.Machine = plan.inv.Machine })
+	if err != nil {
+		return err
+	}
+	// gofail: var containerStarting struct{}
+	m, log, err := r.launchAndLog(ctx, v, plan)
+	if err != nil {
+		return err
+	}
+	// gofail: var containerSpawned struct{}
+	c, err := r.supervise(ctx, v, m, log, plan.spec.Notes)
 	if err != nil {
 		return errors.Join(err, killNow(ctx, m))
 	}
 	v.setRunning(m, c)
 	r.watch(v)
 	return nil
+}
+
+// launchAndLog spawns the machine and, while QEMU loads, writes its
+// description and opens its log. On an error both are gone.
+func (r *Runtime) launchAndLog(ctx context.Context, v *vm, plan *plan) (m *qemu.Machine, log *console.Log, err error) {
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		m, err = r.launch(ctx, v, plan)
+		return err
+	})
+	g.Go(func() (err error) {
+		if err = r.writeConfigJSON(v, plan); err == nil {
+			log, err = r.openLog(v)
+		}
+		return err
+	})
+	if err = g.Wait(); err == nil {
+		return m, log, nil
+	}
+	if m != nil {
+		err = errors.Join(err, killNow(ctx, m))
+	}
+	if log != nil {
+		err = errors.Join(err, log.Close())
+	}
+	return nil, nil, err
+}
+
+// checkPod sees to it that the VM has a network to be on, and its disk to itself.
+func (r *Runtime) checkPod(ctx context.Context, v *vm) error {
+	p := v.pod
+	if phase := p.record().Phase; phase != store.SandboxReady {
+		return fmt.Errorf("sandbox %s is %s, a VM can only be started in a ready one: %w", p.id, phase, errdefs.ErrFailedPrecondition)
+	}
+	if err := r.checkRivals(p); err != nil {
+		return err
+	}
+	if p.network() != nil {
+		return nil
+	}
+	// It could not be opened when this daemon started.
+	return r.openNetwork(ctx, p)
+}
+
+// supervise opens the consoles, records the machine as running, which is what
+// makes it ours, and lets the guest run. On an error the machine is still
+// there, and nothing else.
+func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine, log *console.Log, notes []string) (*consoles, error) {
+	c := r.openConsoles(v, log)
+	err := r.openDebug(v, c, m)
+	if err == nil {
+		r.writeNotes(v, c, notes)
+		err = r.recordRunning(v, m)
+	}
+	if err == nil {
+		// gofail: var containerPaused struct{}
+		err = m.Cont(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.release())
+	}
+	return c, nil
+}
+
+// writeNotes says in the VM's log what of its manifest has no effect. A VM
+// starts once, so it is said once.
+func (r *Runtime) writeNotes(v *vm, c *consoles, notes []string) {
+	for _, note := range notes {
+		if err := c.log.Note(note); err != nil {
+			r.Log.Warn("note in a VM's log", "container", v.id, "error", err)
+			return
+		}
+	}
 }
 
 func (r *Runtime) recordRunning(v *vm, m *qemu.Machine) error {
@@ -88,16 +168,14 @@ func killNow(ctx context.Context, m *qemu.Machine) error {
 	return errors.Join(m.Stop(ctx, 0), m.Close())
 }
 
-// failStart cleans up behind a start that failed and records why.
+// failStart cleans up behind a start that failed, killing whatever is in the
+// VM's cgroup, and records why. The caller holds the pod's lock.
 func (r *Runtime) failStart(ctx context.Context, v *vm, cause error) error {
-	ctx, cancel := undo(ctx)
-	defer cancel()
 	if err := r.clean(ctx, v); err != nil {
 		// The cgroup's name is in the record, so the removal tries again.
 		r.Log.Error("cleaning up behind a failed start", "container", v.id, "error", err)
 	}
-	return r.updateVM(v, store.ContainerExited, func(c *store.Container) {
+	return r.endVM(v, func(c *store.Container) {
 		c.Finished, c.ExitCode, c.Reason, c.Message = time.Now(), exitStartError, reasonStartError, cause.Error()
-		c.Process = nil
 	})
 }

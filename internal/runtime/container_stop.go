@@ -2,12 +2,14 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/qemu"
 )
 
 // StopContainer presses the guest's power button, and ends the VM by force
@@ -36,7 +38,11 @@ func (r *Runtime) stopVM(ctx context.Context, v *vm, timeout time.Duration) erro
 		return r.reap(ctx, v)
 	}
 	// gofail: var containerStopping struct{}
-	if err := m.Stop(ctx, timeout); err != nil {
+	err := m.Stop(ctx, timeout)
+	if errors.Is(err, qemu.ErrClosed) {
+		return fmt.Errorf("stop container %s: the daemon is shutting down: %w", v.id, errdefs.ErrUnavailable)
+	}
+	if err != nil {
 		return fmt.Errorf("stop container %s: %w", v.id, err)
 	}
 	select {
@@ -57,7 +63,18 @@ func (r *Runtime) reap(ctx context.Context, v *vm) error {
 	if m, _, _ := v.running(); m != nil || v.record().Phase != store.ContainerStopping {
 		return nil // it has ended meanwhile, or there was nothing to stop
 	}
+	// First, because this is what ends it.
+	if err := r.clean(ctx, v); err != nil {
+		return err
+	}
 	return r.recordLost(ctx, v, exit{exitKilled, reasonUnknown, "the VM could not be adopted and was ended by force"}, time.Now())
+}
+
+// retire ends a container that has never run. The caller holds the pod's lock.
+func (r *Runtime) retire(v *vm, why string) error {
+	return r.updateVM(v, store.ContainerExited, func(c *store.Container) {
+		c.Finished, c.ExitCode, c.Reason, c.Message = time.Now(), exitKilled, reasonStopped, why
+	})
 }
 
 // intendStopVM records the stop before the power button is pressed. A
@@ -75,10 +92,10 @@ func (r *Runtime) intendStopVM(ctx context.Context, v *vm, timeout time.Duration
 			return nil
 		}
 	case store.ContainerCreated:
-		return r.updateVM(v, store.ContainerExited, func(c *store.Container) {
-			c.Finished, c.ExitCode, c.Reason = time.Now(), exitKilled, reasonStopped
-			c.Message = "stopped before it was started"
-		})
+		return r.retire(v, "stopped before it was started")
+	case store.ContainerStarting:
+		// Starts hold the lock: this one is over, and could not be recorded.
+		return r.failStart(ctx, v, errors.New("the start was cut off"))
 	default:
 		return nil
 	}

@@ -19,48 +19,89 @@ import (
 func (r *Runtime) rootPath(uid string) string { return filepath.Join(r.podDir(uid), rootFile) }
 
 // makeDisks makes the pod's root disk, unless it has one, and the VM's own
-// files. They do not depend on each other.
-func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) error {
+// files. They do not depend on each other. newRoot tells whether a root disk
+// was made, also on an error.
+func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) (newRoot bool, err error) {
 	if err := os.MkdirAll(r.vmDir(p.uid(), v.id), 0o700); err != nil {
-		return err
+		return false, err
 	}
 	var g errgroup.Group
-	g.Go(func() error { return r.makeRoot(p, v, spec, image) })
+	g.Go(func() (err error) {
+		newRoot, err = r.makeRoot(p, v, spec, image)
+		return err
+	})
 	g.Go(func() error { return r.makeSeed(p, v, spec) })
 	g.Go(func() error { return r.makeConsoleFile(p, v) })
-	return g.Wait()
+	err = g.Wait()
+	return newRoot, err
 }
 
 // makeRoot makes the overlay that the VM writes to. One that is there belongs
 // to an earlier attempt of the same VM, which boots its own disk again; only
 // when the manifest names another image is it made anew.
-func (r *Runtime) makeRoot(p *pod, v *vm, spec *vmpod.VM, image images.Image) error {
-	path := r.rootPath(p.uid())
-	base, err := r.rootBase(path)
+func (r *Runtime) makeRoot(p *pod, v *vm, spec *vmpod.VM, image images.Image) (made bool, err error) {
+	base, err := r.rootBase(r.rootPath(p.uid()))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if base != "" && r.imageChanged(p, v) {
-		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("root disk of another image: %w", err)
+		if err := r.removeRoot(p); err != nil {
+			return false, err
 		}
 		base = ""
 	}
-	if base == "" {
-		base = image.Digest
-		err = disks.CreateOverlay(path, disks.Overlay{
-			Backing:       r.Images.DataPath(base),
-			BackingFormat: disks.QCow2,
-			VirtualSize:   disks.RootSize(image.VirtualSize, spec.RootVolumeSize),
-		})
-		if err != nil {
-			return fmt.Errorf("root disk: %w", err)
-		}
+	if base != "" {
+		return false, r.recordBase(p, base)
 	}
+	// Before the disk: there must never be one whose image could be deleted.
+	if err := r.recordBase(p, image.Digest); err != nil {
+		return false, err
+	}
+	// gofail: var containerRootIntended struct{}
+	return r.createRoot(p, spec, image)
+}
+
+// recordBase records the image below the root disk, which keeps it from being deleted.
+func (r *Runtime) recordBase(p *pod, base string) error {
 	if p.record().Base == base {
 		return nil
 	}
 	return r.updatePod(p, func(s *store.Sandbox) { s.Base = base })
+}
+
+func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made bool, err error) {
+	if err := r.sweepRoot(p); err != nil {
+		return false, err
+	}
+	err = disks.CreateOverlay(r.rootPath(p.uid()), disks.Overlay{
+		Backing:       r.Images.DataPath(image.Digest),
+		BackingFormat: disks.QCow2,
+		VirtualSize:   disks.RootSize(image.VirtualSize, spec.RootVolumeSize),
+	})
+	if err != nil {
+		return false, fmt.Errorf("root disk: %w", err)
+	}
+	return true, nil
+}
+
+// sweepRoot deletes what a daemon that died while it made the disk has left.
+func (r *Runtime) sweepRoot(p *pod) error {
+	left, err := filepath.Glob(filepath.Join(r.podDir(p.uid()), "."+rootFile+".*.new"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
+		return fmt.Errorf("unfinished root disk: %w", err)
+	}
+	return nil
+}
+
+// removeRoot deletes the root disk, and then lets go of its image.
+func (r *Runtime) removeRoot(p *pod) error {
+	if err := os.Remove(r.rootPath(p.uid())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("root disk: %w", err)
+	}
+	return r.recordBase(p, "")
 }
 
 // rootBase is the digest of the image below an existing root disk, "" when

@@ -86,9 +86,5 @@ func recordExit(e qemu.Ending) func(*store.Container) {
 	x := exitOf(e)
 	return func(c *store.Container) {
 		c.Finished, c.ExitCode, c.Reason, c.Message = e.Time, x.code, x.reason, x.message
-		if c.Finished.Before(c.Started) {
-			c.Finished = c.Started
-		}
-		c.Process = nil
 	}
 }

@@ -1,9 +1,12 @@
 package runtime
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
@@ -35,10 +38,22 @@ func TestExitOf(t *testing.T) {
 }
 
 func TestAnEndIsNeverBeforeItsStart(t *testing.T) {
+	db, err := store.Open(filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
 	start := time.Now()
-	rec := &store.Container{Started: start, Process: []byte("{}")}
-	recordExit(qemu.Ending{Reason: qemu.GuestShutdown, Time: start.Add(-time.Second)})(rec)
-	if !rec.Finished.Equal(start) || rec.Process != nil || rec.Reason != "Completed" {
+	v := newVM(nil, &store.Container{ID: "c", Phase: store.ContainerRunning, Started: start, Process: []byte("{}")})
+	r := &Runtime{Options: Options{DB: db}}
+	if err := r.endVM(v, recordExit(qemu.Ending{Reason: qemu.GuestShutdown, Time: start.Add(-time.Second)})); err != nil {
+		t.Fatal(err)
+	}
+	rec := v.record()
+	if !rec.Finished.Equal(start) || rec.Process != nil || rec.Reason != "Completed" || rec.Phase != store.ContainerExited {
 		t.Errorf("recorded %+v", rec)
+	}
+	if err := r.endVM(v, recordExit(qemu.Ending{})); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("it ended twice: %v", err)
 	}
 }

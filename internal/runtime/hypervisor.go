@@ -27,6 +27,9 @@ type Hypervisor struct {
 	// Decided is told of each new decision.
 	Decided func(qemu.Capabilities, qemu.AccelDecision)
 
+	// asking is held by who asks, which takes a while; mu guards the fields.
+	once   sync.Once
+	asking lock
 	mu     sync.Mutex
 	known  *HypervisorState
 	binary os.FileInfo
@@ -41,27 +44,47 @@ type HypervisorState struct {
 // Ready returns what the binary can do, or why no VM can be started: an error
 // of the class errdefs.ErrUnavailable.
 func (h *Hypervisor) Ready(ctx context.Context) (*HypervisorState, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.known != nil && h.unchanged() {
-		return h.known, nil
+	if known := h.unchanged(); known != nil {
+		return known, nil
+	}
+	h.once.Do(func() { h.asking = newLock() })
+	if err := h.asking.acquire(ctx, "QEMU binary "+h.Binary); err != nil {
+		return nil, err
+	}
+	defer h.asking.release()
+	if known := h.unchanged(); known != nil {
+		return known, nil // another one has asked
 	}
 	known, err := h.ask(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("no VM can be started on this node: %w: %w", err, errdefs.ErrUnavailable)
 	}
-	h.known = known
-	h.binary, _ = os.Stat(known.Capabilities.Binary)
+	h.remember(known)
 	if h.Decided != nil {
 		h.Decided(known.Capabilities, known.Accel)
 	}
 	return known, nil
 }
 
-func (h *Hypervisor) unchanged() bool {
+func (h *Hypervisor) remember(known *HypervisorState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.known = known
+	h.binary, _ = os.Stat(known.Capabilities.Binary)
+}
+
+// unchanged returns what is known, nil if that is nothing or of another binary.
+func (h *Hypervisor) unchanged() *HypervisorState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known == nil || h.binary == nil {
+		return nil
+	}
 	now, err := os.Stat(h.known.Capabilities.Binary)
-	return err == nil && h.binary != nil && os.SameFile(now, h.binary) &&
-		now.ModTime().Equal(h.binary.ModTime()) && now.Size() == h.binary.Size()
+	if err != nil || !os.SameFile(now, h.binary) || !now.ModTime().Equal(h.binary.ModTime()) || now.Size() != h.binary.Size() {
+		return nil
+	}
+	return h.known
 }
 
 func (h *Hypervisor) ask(ctx context.Context) (*HypervisorState, error) {

@@ -3,13 +3,19 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // operations runs each operation in a goroutine of its own, detached from
 // the request, and lets later requests for the same thing join it.
 type operations struct {
+	// onPanic is told of a defect, with the stack; nil tells nobody.
+	onPanic func(key string, p any, stack []byte)
+
 	mu      sync.Mutex
 	running map[string]*operation
 	closed  bool
@@ -60,13 +66,27 @@ func (o *operations) enter(ctx context.Context, key string, limit time.Duration,
 	go func() {
 		defer o.wg.Done()
 		defer cancel()
-		op.id, op.err = do(detached)
+		op.id, op.err = o.guarded(detached, key, do)
 		o.mu.Lock()
 		delete(o.running, key)
 		o.mu.Unlock()
 		close(op.done)
 	}()
 	return op, nil
+}
+
+// guarded turns a panic into an error of this one operation: the other pods'
+// daemon lives on, and recovery is for what was left.
+func (o *operations) guarded(ctx context.Context, key string, do func(context.Context) (string, error)) (id string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			if o.onPanic != nil {
+				o.onPanic(key, p, debug.Stack())
+			}
+			id, err = "", fmt.Errorf("%s: a defect of the daemon, its log has the details: %w", key, errdefs.ErrInternal)
+		}
+	}()
+	return do(ctx)
 }
 
 // drain refuses new operations and waits for the running ones, at most until

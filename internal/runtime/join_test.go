@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -89,6 +90,16 @@ func TestOperationIsBounded(t *testing.T) {
 	})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestPanicIsOneOperationsError(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	var told any
+	o := operations{onPanic: func(_ string, p any, _ []byte) { told = p }}
+	_, err := o.join(t.Context(), "start container x", time.Minute, func(context.Context) (string, error) { panic("oops") })
+	if !errdefs.IsInternal(err) || !strings.Contains(err.Error(), "start container x") || told != "oops" {
+		t.Errorf("got %v, told %v", err, told)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/internal/vmpod"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
@@ -27,18 +26,7 @@ type plan struct {
 
 // launch spawns the paused machine. On an error whatever it left is found
 // through the record: the cgroup and the run directory.
-func (r *Runtime) launch(ctx context.Context, v *vm) (*qemu.Machine, error) {
-	plan, err := r.plan(ctx, v)
-	if err != nil {
-		return nil, err
-	}
-	err = r.updateVM(v, store.ContainerStarting, func(c *store.Container) { c.Machine = plan.inv.Machine })
-	if err != nil {
-		return nil, err
-	}
-	if err := r.writeConfigJSON(v, plan); err != nil {
-		return nil, err
-	}
+func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine, error) {
 	files, err := r.openFiles(v, plan.inv)
 	defer closeAll(files)
 	if err != nil {
@@ -68,6 +56,7 @@ func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string
 	if err != nil {
 		return nil, err
 	}
+	// gofail: var containerCgroup struct{}
 	dir := r.runDir(v.id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/qemulet/qemulet/internal/store"
 )
@@ -116,6 +117,9 @@ func (r *Runtime) containerOf(v *vm) Container {
 		ImageID:    rec.ImageID,
 		LogPath:    logPath(v.pod.config(), rec.Config.M),
 		Resources:  rec.Config.M.GetLinux().GetResources(),
+	}
+	if v.isLost() && v.live() {
+		c.State = runtimeapi.ContainerState_CONTAINER_UNKNOWN
 	}
 	if rec.Resources != nil {
 		c.Resources = rec.Resources.M

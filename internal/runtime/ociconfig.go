@@ -35,6 +35,7 @@ func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
 			"qemulet.io/uid":       v.pod.uid(),
 			"qemulet.io/container": v.id,
 			"qemulet.io/machine":   inv.Machine,
+			"qemulet.io/qmp":       commandsOf(inv),
 		},
 		Linux: &specs.Linux{
 			CgroupsPath: v.record().CgroupPath,
@@ -47,4 +48,10 @@ func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
 			HwConfig:   &specs.HWConfig{VCPUs: &vcpus, Memory: &memory},
 		},
 	}
+}
+
+// commandsOf are the commands that the monitor gets before the guest runs.
+func commandsOf(inv qemu.Invocation) string {
+	raw, _ := json.Marshal(inv.Commands) // they are JSON already
+	return string(raw)
 }

@@ -74,6 +74,13 @@ func (r *Runtime) addPod(p *pod) {
 	r.pods[p.id] = p
 }
 
+// knowsPod tells whether the sandbox has not been removed.
+func (r *Runtime) knowsPod(p *pod) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.pods[p.id] == p
+}
+
 // dropPod removes the record and then the sandbox.
 func (r *Runtime) dropPod(p *pod) error {
 	if err := r.DB.DeleteSandbox(p.id); err != nil {

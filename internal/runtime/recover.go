@@ -22,55 +22,63 @@ const (
 	// recoverParallel pods are recovered side by side, each within recoverLimit.
 	recoverParallel = 8
 	recoverLimit    = 10 * time.Second
+	// resumeWait is how long Recover waits for what goes on in the background.
+	resumeWait = 5 * time.Second
 )
 
 // Recover reads the records and makes the world agree with them: it adopts
 // the VMs that run, records how those that do not have ended, and finishes or
 // undoes what the last daemon was in the middle of. A pod that cannot be
 // recovered is logged and left to kubelet's clean-up; it never holds up the
-// others. Recover is called once, before anything else.
+// others. What needs CNI's plugins, which may hang after a reboot, goes on in
+// the background when it takes long. Recover is called once, before anything else.
 func (r *Runtime) Recover(ctx context.Context) error {
-	rebooted, err := r.load()
+	boot, err := currentBoot()
 	if err != nil {
 		return err
 	}
+	last, err := r.DB.BootID()
+	if err != nil {
+		return err
+	}
+	r.load()
+	rebooted := last != "" && last != boot
+	r.eachPod("recovering a pod", func(p *pod) error {
+		ctx, cancel := context.WithTimeout(ctx, recoverLimit)
+		defer cancel()
+		return r.recoverPod(ctx, p, rebooted)
+	})
+	// Not before, or a second crash would hide the reboot.
+	if err := r.DB.SetBootID(boot); err != nil {
+		return err
+	}
+	r.resume(ctx)
+	return nil
+}
+
+// eachPod calls do for all pods, some at a time, and logs errors.
+func (r *Runtime) eachPod(what string, do func(*pod) error) {
 	var g errgroup.Group
 	g.SetLimit(recoverParallel)
 	for _, p := range r.allPods() {
 		g.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, recoverLimit)
-			defer cancel()
-			if err := r.recoverPod(ctx, p, rebooted); err != nil {
-				r.Log.Error("recovering a pod", "sandbox", p.id, "pod", sandboxName(p.config()), "error", err)
+			if err := do(p); err != nil {
+				r.Log.Error(what, "sandbox", p.id, "pod", sandboxName(p.config()), "error", err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	return nil
 }
 
-// load reads the records, and whether they are from an earlier boot.
-func (r *Runtime) load() (rebooted bool, err error) {
-	boot, err := currentBoot()
-	if err != nil {
-		return false, err
-	}
-	last, err := r.DB.BootID()
-	if err != nil {
-		return false, err
-	}
-	sandboxes, err := r.DB.Sandboxes()
-	if err != nil {
-		r.Log.Error("records that cannot be read are left alone", "error", err)
-	}
+// load reads the records. While there are some that it cannot read no image is
+// deleted: it may be below a disk of theirs.
+func (r *Runtime) load() {
+	sandboxes, errS := r.DB.Sandboxes()
 	for _, rec := range sandboxes {
 		r.addPod(newPod(rec))
 	}
-	containers, err := r.DB.Containers()
-	if err != nil {
-		r.Log.Error("records that cannot be read are left alone", "error", err)
-	}
+	containers, errC := r.DB.Containers()
 	for _, rec := range containers {
 		p, err := r.pod(rec.SandboxID)
 		if err != nil {
@@ -79,7 +87,27 @@ func (r *Runtime) load() (rebooted bool, err error) {
 		}
 		r.addVM(newVM(p, rec))
 	}
-	return last != "" && last != boot, r.DB.SetBootID(boot)
+	if err := errors.Join(errS, errC); err != nil {
+		r.Log.Error("records that cannot be read are left alone", "error", err)
+		return
+	}
+	r.Images.SetInUse(r.imagesInUse)
+}
+
+// resume finishes what the sandboxes' phases announce, and returns when that
+// is done or has taken too long to wait for.
+func (r *Runtime) resume(ctx context.Context) {
+	done := make(chan struct{})
+	r.wg.Go(func() {
+		defer close(done)
+		r.eachPod("resuming a pod's clean-up", func(p *pod) error { return r.resumePod(r.background, p) })
+	})
+	select {
+	case <-done:
+	case <-time.After(resumeWait):
+		r.Log.Warn("cleaning up after the last daemon goes on in the background")
+	case <-ctx.Done():
+	}
 }
 
 func currentBoot() (string, error) {
@@ -89,13 +117,12 @@ func currentBoot() (string, error) {
 
 func (r *Runtime) recoverPod(ctx context.Context, p *pod, rebooted bool) error {
 	p.lock.mustAcquire()
-	err := r.recoverNetwork(ctx, p, rebooted)
-	var errs []error
+	defer p.lock.release()
+	errs := []error{r.recoverNetwork(ctx, p, rebooted)}
 	for _, v := range r.vmsOf(p) {
 		errs = append(errs, r.recoverVM(ctx, v, rebooted))
 	}
-	p.lock.release()
-	return errors.Join(append(errs, err, r.resumePod(ctx, p))...)
+	return errors.Join(errs...)
 }
 
 // recoverNetwork serves a ready pod's network again.
@@ -107,14 +134,23 @@ func (r *Runtime) recoverNetwork(ctx context.Context, p *pod, rebooted bool) err
 	if rebooted {
 		return r.loseNetwork(p)
 	}
-	var saved netns.Record
-	if err := json.Unmarshal(rec.Network, &saved); err != nil {
-		return errors.Join(fmt.Errorf("record of the pod's network: %w", err), r.loseNetwork(p))
-	}
-	n, err := r.Network.Open(ctx, saved)
-	if errors.Is(err, netns.ErrGone) {
+	err := r.openNetwork(ctx, p)
+	if errors.Is(err, netns.ErrGone) || errors.Is(err, errBadRecord) {
 		return errors.Join(err, r.loseNetwork(p))
 	}
+	return err
+}
+
+// errBadRecord says that a record makes no sense.
+var errBadRecord = errors.New("unusable record")
+
+// openNetwork serves a network that is there.
+func (r *Runtime) openNetwork(ctx context.Context, p *pod) error {
+	var saved netns.Record
+	if err := json.Unmarshal(p.record().Network, &saved); err != nil {
+		return fmt.Errorf("%w of the network of sandbox %s: %w", errBadRecord, p.id, err)
+	}
+	n, err := r.Network.Open(ctx, saved)
 	if err != nil {
 		return err
 	}
@@ -128,16 +164,19 @@ func (r *Runtime) loseNetwork(p *pod) error {
 	return r.updatePod(p, func(s *store.Sandbox) { s.Phase = store.SandboxStopping })
 }
 
-// resumePod finishes what the sandbox's phase announces. The stop of a pod
-// that lost its network is left to kubelet, which wants to see it.
+// resumePod finishes what the sandbox's phase announces, by the operations
+// that kubelet's requests join.
 func (r *Runtime) resumePod(ctx context.Context, p *pod) error {
 	switch p.record().Phase {
 	case store.SandboxCreating:
-		return r.giveUpSandbox(ctx, p)
+		_, err := r.ops.join(ctx, "give up sandbox "+p.id, undoLimit, func(ctx context.Context) (string, error) {
+			return "", r.giveUpSandbox(ctx, p)
+		})
+		return err
 	case store.SandboxStopping:
-		return r.stopSandbox(ctx, p)
+		return r.StopSandbox(ctx, p.id)
 	case store.SandboxRemoving:
-		return r.removeSandbox(ctx, p)
+		return r.RemoveSandbox(ctx, p.id)
 	}
 	return nil
 }
@@ -146,7 +185,7 @@ func (r *Runtime) resumePod(ctx context.Context, p *pod) error {
 func (r *Runtime) recoverVM(ctx context.Context, v *vm, rebooted bool) error {
 	switch phase := v.record().Phase; phase {
 	case store.ContainerCreating:
-		return r.giveUpContainer(v)
+		return r.giveUpContainer(ctx, v)
 	case store.ContainerStarting:
 		return r.failStart(ctx, v, errors.New("the daemon was restarted before the VM ran"))
 	case store.ContainerRunning, store.ContainerStopping:
@@ -154,8 +193,10 @@ func (r *Runtime) recoverVM(ctx context.Context, v *vm, rebooted bool) error {
 			return r.recordLost(ctx, v, exit{exitKilled, reasonNodeReboot, "the node was rebooted"}, time.Now())
 		}
 		return r.adopt(ctx, v)
+	case store.ContainerExited:
+		return r.clean(ctx, v)
 	case store.ContainerRemoving:
-		if err := r.deleteVMFiles(v); err != nil {
+		if err := r.deleteVMFiles(ctx, v); err != nil {
 			return err
 		}
 		return r.dropVM(v)
@@ -164,28 +205,43 @@ func (r *Runtime) recoverVM(ctx context.Context, v *vm, rebooted bool) error {
 }
 
 // adopt takes over a VM that an earlier daemon started, or finds out how it
-// ended.
+// ended. One that cannot be adopted is shown as UNKNOWN, which makes kubelet
+// stop it: nobody would notice its end.
 func (r *Runtime) adopt(ctx context.Context, v *vm) error {
-	var id qemu.Identity
-	if err := json.Unmarshal(v.record().Process, &id); err != nil {
-		return fmt.Errorf("record of the process: %w", err)
-	}
-	m, err := qemu.Adopt(ctx, id, r.adoptOptions(v))
+	m, err := r.adoptMachine(ctx, v)
 	var gone *qemu.GoneError
 	if errors.As(err, &gone) {
 		return r.recordMissed(ctx, v, gone.Ending)
 	}
 	if err != nil {
-		return err
+		v.setLost()
+		return fmt.Errorf("container %s: %w", v.id, err)
 	}
-	c, err := r.openConsoles(v, m)
-	if err != nil {
-		// A log that cannot be written is no reason to lose the VM.
-		r.Log.Error("console of an adopted VM", "container", v.id, "error", err)
-	}
-	v.setRunning(m, c)
+	v.setRunning(m, r.reopenConsoles(v, m))
 	r.watch(v)
 	return r.proceed(ctx, v, m)
+}
+
+func (r *Runtime) adoptMachine(ctx context.Context, v *vm) (*qemu.Machine, error) {
+	var id qemu.Identity
+	if err := json.Unmarshal(v.record().Process, &id); err != nil {
+		return nil, fmt.Errorf("%w of the process: %w", errBadRecord, err)
+	}
+	return qemu.Adopt(ctx, id, r.adoptOptions(v))
+}
+
+// reopenConsoles does what can be done: neither a log that cannot be written
+// nor a debug socket that cannot be made is a reason to lose the VM.
+func (r *Runtime) reopenConsoles(v *vm, m *qemu.Machine) *consoles {
+	log, err := r.openLog(v)
+	if err != nil {
+		r.Log.Error("log of an adopted VM", "container", v.id, "error", err)
+	}
+	c := r.openConsoles(v, log)
+	if err := r.openDebug(v, c, m); err != nil {
+		r.Log.Error("debug socket of an adopted VM", "container", v.id, "error", err)
+	}
+	return c
 }
 
 // proceed does for an adopted VM what its phase announces.
@@ -204,9 +260,14 @@ func (r *Runtime) proceed(ctx context.Context, v *vm, m *qemu.Machine) error {
 		return nil
 	}
 	status, err := m.QMP().QueryStatus(ctx)
+	if err != nil && !m.Responsive() {
+		return nil // it is ending, which the watcher sees
+	}
 	if err == nil && status.Status == qmp.RunStatePrelaunch {
 		// The daemon died between recording the VM and continuing it.
-		err = m.Cont(ctx)
+		if err = m.Cont(ctx); err != nil {
+			err = errors.Join(err, m.Kill())
+		}
 	}
 	return err
 }
@@ -235,13 +296,14 @@ func (r *Runtime) recordLost(ctx context.Context, v *vm, x exit, at time.Time) e
 	if err := r.finishLog(ctx, v); err != nil {
 		r.Log.Warn("finishing the console log", "container", v.id, "error", err)
 	}
+	// The record first, for the reason is in a file that is deleted then.
+	err := r.endVM(v, func(c *store.Container) {
+		c.Finished, c.ExitCode, c.Reason, c.Message = at, x.code, x.reason, x.message
+	})
 	if err := r.clean(ctx, v); err != nil {
 		r.Log.Error("cleaning up behind a VM", "container", v.id, "error", err)
 	}
-	return r.updateVM(v, store.ContainerExited, func(c *store.Container) {
-		c.Finished, c.ExitCode, c.Reason, c.Message = at, x.code, x.reason, x.message
-		c.Process = nil
-	})
+	return err
 }
 
 // finishLog writes what the VM said while nobody listened.

@@ -51,8 +51,6 @@ type Options struct {
 	// DefaultCPUModel is used by pods that name no CPU model.
 	DefaultCPUModel string
 	Log             *slog.Logger
-	// Audit receives each command that a person sends to a VM's debug socket.
-	Audit func(id, command string)
 }
 
 // Runtime is the life of all VM pods of a node. Its methods may be called
@@ -84,8 +82,10 @@ func New(o Options) (*Runtime, error) {
 		}
 	}
 	r := &Runtime{Options: o, pods: map[string]*pod{}, vms: map[string]*vm{}}
+	r.ops.onPanic = func(key string, p any, stack []byte) {
+		r.Log.Error("panic in an operation", "operation", key, "panic", p, "stack", string(stack))
+	}
 	r.background, r.cancel = context.WithCancel(context.Background())
-	o.Images.SetInUse(r.imagesInUse)
 	return r, nil
 }
 
@@ -95,6 +95,8 @@ func New(o Options) (*Runtime, error) {
 func (r *Runtime) Close(ctx context.Context) error {
 	r.ops.drain(ctx)
 	r.cancel()
+	// First, so that an end that has been noticed is recorded with its log.
+	r.wg.Wait()
 	var errs []error
 	for _, v := range r.allVMs() {
 		errs = append(errs, v.release())
@@ -102,7 +104,6 @@ func (r *Runtime) Close(ctx context.Context) error {
 	for _, p := range r.allPods() {
 		errs = append(errs, p.release())
 	}
-	r.wg.Wait()
 	return errors.Join(errs...)
 }
 

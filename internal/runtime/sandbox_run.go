@@ -57,7 +57,7 @@ func sandboxName(cfg *runtimeapi.PodSandboxConfig) string {
 }
 
 func (r *Runtime) runSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
-	if id, err := r.sameSandbox(cfg); id != "" || err != nil {
+	if id, err := r.sameSandbox(ctx, cfg, handler); id != "" || err != nil {
 		return id, err
 	}
 	if _, err := r.Hypervisor.Ready(ctx); err != nil {
@@ -69,19 +69,28 @@ func (r *Runtime) runSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConf
 	}
 	// gofail: var sandboxIntended struct{}
 	if err := r.connectSandbox(ctx, p); err != nil {
+		ctx, cancel := undo(ctx)
+		defer cancel()
 		return "", errors.Join(err, r.giveUpSandbox(ctx, p))
 	}
 	return p.id, nil
 }
 
 // sameSandbox finds what an earlier request with this metadata has made.
-func (r *Runtime) sameSandbox(cfg *runtimeapi.PodSandboxConfig) (string, error) {
+func (r *Runtime) sameSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	for _, p := range r.allPods() {
 		rec := p.record()
 		if sandboxName(rec.Config.M) != sandboxName(cfg) {
 			continue
 		}
-		if rec.Phase == store.SandboxReady && proto.Equal(rec.Config.M, cfg) {
+		if rec.Phase == store.SandboxCreating {
+			// One request runs at a time: this is what an earlier one failed to undo.
+			if err := r.giveUpSandbox(ctx, p); err != nil {
+				return "", err
+			}
+			continue
+		}
+		if rec.Phase == store.SandboxReady && rec.Handler == handler && proto.Equal(rec.Config.M, cfg) {
 			return p.id, nil
 		}
 		return "", fmt.Errorf("sandbox of pod %s exists already, it is %s and has the id %s: %w",
@@ -148,12 +157,13 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 // giveUpSandbox undoes a sandbox that did not become ready. If that fails
 // too, the sandbox stays as a stopped one, so that its removal is tried again.
 func (r *Runtime) giveUpSandbox(ctx context.Context, p *pod) error {
-	ctx, cancel := undo(ctx)
-	defer cancel()
 	if err := p.lock.acquire(ctx, "sandbox "+p.id); err != nil {
 		return err
 	}
 	defer p.lock.release()
+	if !r.knowsPod(p) {
+		return nil // another clean-up was faster
+	}
 	if err := r.Network.Teardown(ctx, networkRef(p.record())); err != nil {
 		return errors.Join(err, r.updatePod(p, func(s *store.Sandbox) { s.Phase = store.SandboxStopping }))
 	}

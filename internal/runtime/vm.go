@@ -20,6 +20,9 @@ type vm struct {
 	console *consoles        // likewise
 	// exited is closed when the end of the VM is recorded; nil before a start.
 	exited chan struct{}
+	// lost is true for a VM that is recorded as running and could not be
+	// adopted: nobody would notice its end.
+	lost bool
 }
 
 func newVM(p *pod, rec *store.Container) *vm { return &vm{id: rec.ID, pod: p, rec: rec} }
@@ -54,6 +57,33 @@ func (v *vm) clearRunning() {
 	}
 }
 
+func (v *vm) setLost() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.lost = true
+}
+
+func (v *vm) isLost() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.lost
+}
+
+func (v *vm) show(rec *store.Container) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.rec = rec
+}
+
+// live tells whether there may be a process.
+func (v *vm) live() bool {
+	switch v.record().Phase {
+	case store.ContainerStarting, store.ContainerRunning, store.ContainerStopping:
+		return true
+	}
+	return false
+}
+
 // release lets go of the process without touching it.
 func (v *vm) release() error {
 	m, c, _ := v.running()
@@ -83,10 +113,27 @@ func (r *Runtime) updateVM(v *vm, to store.ContainerPhase, change func(*store.Co
 	if err := r.DB.PutContainer(&rec); err != nil {
 		return err
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.rec = &rec
+	v.show(&rec)
 	return nil
+}
+
+// endVM records the end of a VM. It is shown also when it cannot be written:
+// the VM is dead all the same, and the next daemon will find that out again.
+// The caller holds the pod's lock.
+func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
+	rec := *v.record()
+	if err := checkTransition(v.id, rec.Phase, store.ContainerExited); err != nil {
+		return err
+	}
+	rec.Phase = store.ContainerExited
+	change(&rec)
+	if rec.Finished.Before(rec.Started) {
+		rec.Finished = rec.Started
+	}
+	rec.Process = nil
+	err := r.DB.PutContainer(&rec)
+	v.show(&rec)
+	return err
 }
 
 func (r *Runtime) addVM(v *vm) {
@@ -104,6 +151,13 @@ func (r *Runtime) dropVM(v *vm) error {
 	defer r.mu.Unlock()
 	delete(r.vms, v.id)
 	return nil
+}
+
+// knowsVM tells whether the container has not been removed.
+func (r *Runtime) knowsVM(v *vm) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.vms[v.id] == v
 }
 
 // vmsOf returns the pod's containers, in any order.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
 )
 
@@ -38,13 +37,18 @@ func (r *Runtime) finish(v *vm, ending qemu.Ending) {
 	defer v.pod.lock.release()
 	// gofail: var containerEnded struct{}
 	r.endConsoles(ctx, v)
+	// The record comes before the clean-up, which deletes QEMU's log, where the
+	// next daemon would look.
+	// gofail: var containerLogged struct{}
+	if err := r.endVM(v, recordExit(ending)); err != nil {
+		r.Log.Error("recording the end of a VM", "container", v.id, "error", err)
+	}
+	// gofail: var containerEndRecorded struct{}
 	if err := r.clean(ctx, v); err != nil {
+		// The removal tries again.
 		r.Log.Error("cleaning up behind a VM", "container", v.id, "error", err)
 	}
 	// gofail: var containerCleaned struct{}
-	if err := r.updateVM(v, store.ContainerExited, recordExit(ending)); err != nil {
-		r.Log.Error("recording the end of a VM", "container", v.id, "error", err)
-	}
 	rec := v.record()
 	r.Log.Info("VM ended", "container", v.id, "pod", sandboxName(v.pod.config()),
 		"reason", rec.Reason, "exitCode", rec.ExitCode, "message", rec.Message)
