@@ -32,7 +32,7 @@ for guest in tiny debian; do
 done
 inside() { "$here/in-node.sh" "$node" "$@"; }
 inside true
-"$here/in-node.sh" "$node" busybox httpd -f -p 127.0.0.1:80 -h "$web" &
+"$here/in-node.sh" "$node" busybox httpd -f -p 127.0.0.1:80 -h "$web" </dev/null >/dev/null 2>&1 &
 server=$!
 inside bash -c 'for i in {1..100}; do (: </dev/tcp/127.0.0.1/80) 2>/dev/null && exit; sleep 0.05; done; exit 1' ||
   { echo "run: the web server for the images does not answer" >&2; exit 1; }

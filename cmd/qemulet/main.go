@@ -6,20 +6,31 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/qemulet/qemulet/internal/podrun"
 )
 
+// interruptedCode is what a shell reports of a program that Ctrl-C ended.
+const interruptedCode = 130
+
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// The second signal ends the process at once.
-	context.AfterFunc(ctx, stop)
-	if err := newRootCommand().ExecuteContext(ctx); err != nil {
-		var code exitCode
-		if errors.As(err, &code) {
-			os.Exit(int(code))
-		}
+	err := newRootCommand().ExecuteContext(context.Background())
+	var code exitCode
+	switch {
+	case err == nil:
+	case errors.As(err, &code):
+		os.Exit(int(code))
+	case errors.Is(err, podrun.ErrInterrupted):
+		fmt.Fprintln(os.Stderr, "qemulet:", err)
+		os.Exit(interruptedCode)
+	default:
 		fmt.Fprintln(os.Stderr, "qemulet:", err)
 		os.Exit(1)
 	}
 }
+
+// exitCode ends the program with the VM's exit code; what happened has been
+// said already.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("the VM's exit code was %d", int(c)) }

@@ -4,37 +4,58 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"github.com/qemulet/qemulet/internal/config"
 	"github.com/qemulet/qemulet/internal/podrun"
 )
 
-// withClient makes a command that speaks to the daemon of this machine.
-func withClient(cmd *cobra.Command, do func(ctx context.Context, c *podrun.Client, args []string) error) *cobra.Command {
+// withDaemon makes a command that speaks to the daemon of this machine.
+func withDaemon(cmd *cobra.Command, do func(ctx context.Context, d *using, args []string) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
 		cfg, err := config.Load(cmd.Flags(), os.Environ())
 		if err != nil {
 			return err
 		}
-		client, err := connect(cmd.Context(), cfg)
+		ctx, stop := untilSignal(cmd.Context())
+		defer stop()
+		silenceKlog()
+		d, err := connect(ctx, cfg, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, client.Close()) }()
-		return do(cmd.Context(), client, args)
+		return do(ctx, d, args)
 	}
 	config.AddFlags(cmd.Flags())
 	for _, name := range config.Names() {
-		if name != "run-dir" && name != "cri-socket" && name != "api-socket" {
+		if !slices.Contains(whereabouts, name) {
 			_ = cmd.Flags().MarkHidden(name)
 		}
 	}
 	return cmd
+}
+
+// silenceKlog keeps what the streaming protocols log out of the terminal,
+// which is the guest's.
+func silenceKlog() { klog.SetSlogLogger(slog.New(slog.DiscardHandler)) }
+
+// whereabouts are the settings that say where the daemon is; the others are
+// accepted, so that one command line fits all commands, but are of no use.
+var whereabouts = []string{"run-dir", "state-dir", "cri-socket", "api-socket"}
+
+// withClient is withDaemon for commands that leave the daemon as it is.
+func withClient(cmd *cobra.Command, do func(ctx context.Context, c *podrun.Client, args []string) error) *cobra.Command {
+	return withDaemon(cmd, func(ctx context.Context, d *using, args []string) error {
+		// Others may end the daemon meanwhile; this command then says so.
+		err := d.marker.release()
+		return errors.Join(err, do(ctx, d.client, args), d.client.Close())
+	})
 }
 
 const podArgument = "the pod's name, NAMESPACE/NAME, or the beginning of its sandbox's id"
@@ -59,18 +80,9 @@ Ctrl-] leaves the console, and the VM runs on. Any number of people may be
 attached at once. What was printed before is in the log: qemulet logs POD.`,
 		Example: "  qemulet attach cirros-vm\n  qemulet attach default/cirros-vm",
 		Args:    exactlyOne(podArgument),
-	}, attach)
-}
-
-func attach(ctx context.Context, c *podrun.Client, args []string) error {
-	p, err := c.Find(ctx, args[0])
-	if err != nil {
-		return err
-	}
-	if p.Container == nil {
-		return fmt.Errorf("pod %q has no VM", args[0])
-	}
-	return c.Session(ctx, p.Container.Id, os.Stdin, os.Stdout, os.Stderr)
+	}, func(ctx context.Context, c *podrun.Client, args []string) error {
+		return c.Session(ctx, args[0], os.Stdin, os.Stdout, os.Stderr)
+	})
 }
 
 func newLogsCommand() *cobra.Command {
@@ -81,7 +93,7 @@ func newLogsCommand() *cobra.Command {
 		Example: "  qemulet logs cirros-vm\n  qemulet logs -f --timestamps cirros-vm",
 		Args:    exactlyOne(podArgument),
 	}, func(ctx context.Context, c *podrun.Client, args []string) error {
-		return c.Logs(ctx, args[0], o, io.Writer(os.Stdout))
+		return c.Logs(ctx, args[0], o, os.Stdout)
 	})
 	cmd.Flags().BoolVarP(&o.Follow, "follow", "f", false, "go on until the VM ends")
 	cmd.Flags().BoolVar(&o.Timestamps, "timestamps", false, "show when each line was printed")
@@ -97,21 +109,30 @@ func newStopCommand() *cobra.Command {
 		Example: "  qemulet stop cirros-vm\n  qemulet stop --time 5s cirros-vm",
 		Args:    exactlyOne(podArgument),
 	}, func(ctx context.Context, c *podrun.Client, args []string) error {
-		return c.Stop(ctx, args[0], grace)
+		return c.Stop(ctx, args[0], grace, os.Stderr)
 	})
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if grace < 0 {
+			return fmt.Errorf("--time %s: a time span from 0s on is accepted", grace)
+		}
+		return nil
+	}
 	cmd.Flags().DurationVarP(&grace, "time", "t", 30*time.Second, "how long the guest may take; 0s ends it at once")
 	return cmd
 }
 
 func newRmCommand() *cobra.Command {
 	var force bool
-	cmd := withClient(&cobra.Command{
-		Use:     "rm POD",
-		Short:   "Remove a pod with its disks and logs",
+	cmd := withDaemon(&cobra.Command{
+		Use:   "rm POD",
+		Short: "Remove a pod with its disks and logs",
+		Long: `Remove a pod with its disks and logs; the image stays. A daemon that qemulet run
+left running ends with its last pod.`,
 		Example: "  qemulet rm cirros-vm\n  qemulet rm --force cirros-vm",
 		Args:    exactlyOne(podArgument),
-	}, func(ctx context.Context, c *podrun.Client, args []string) error {
-		return c.Remove(ctx, args[0], force)
+	}, func(ctx context.Context, d *using, args []string) error {
+		err := d.client.Remove(ctx, args[0], force, os.Stderr)
+		return errors.Join(err, d.leave(ctx))
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also when its VM runs")
 	return cmd

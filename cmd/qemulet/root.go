@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/qemulet/qemulet/internal/version"
@@ -21,6 +23,9 @@ On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; `%s --help` lists the flags", err, cmd.CommandPath())
+	})
 	root.AddCommand(
 		newRunCommand(),
 		newPsCommand(),

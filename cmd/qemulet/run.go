@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -20,16 +17,19 @@ const runHelp = `Run the pod of a manifest on this machine, without a cluster.
 
 The file holds one v1 Pod, and the ConfigMaps and Secrets that it refers to.
 It is run as kubelet would run it: the image is pulled, the VM booted, its
-console shown. In the console every key goes to the guest; Ctrl-] leaves it.
-Ctrl-C then powers the guest off; so does the end of this command in any other
-way. When the VM has ended the pod is removed, and nothing is left behind but
-the image.
+console shown. In the console every key goes to the guest; Ctrl-] leaves it,
+Enter returns to it, Ctrl-C powers the guest off, and once more ends it by
+force. SIGTERM and the end of the terminal power it off too. When the VM has
+ended the pod is removed, and nothing is left behind but the image. The exit
+code is the VM's: 0 when the guest has powered off.
 
 restartPolicy counts when it is written in the manifest. Without one the VM is
 not booted again when it ends. Fields that need a cluster (affinity,
 nodeSelector, probes...) are accepted and named.
 
-A daemon is started in this process unless one is running. Without a CNI
+A daemon is started in this process unless one is running; with --detach it
+stays in the background until its last pod is removed. If this command is
+killed its VM runs on, and qemulet ps, attach, stop, rm find it. Without a CNI
 configuration pods are connected to a bridge of their own, ` + podrun.DefaultBridge + `.`
 
 const runExamples = `  # Boot it and look at its console:
@@ -66,9 +66,9 @@ func newRunCommand() *cobra.Command {
 
 // exactlyOne is cobra.ExactArgs(1) in words.
 func exactlyOne(what string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
+	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("got %d arguments, want one: %s", len(args), what)
+			return fmt.Errorf("%s takes one argument and got %d: %s; `%[1]s --help` has examples", cmd.CommandPath(), len(args), what)
 		}
 		return nil
 	}
@@ -79,32 +79,43 @@ func runManifest(cmd *cobra.Command, cfg *config.Config, file string, detach boo
 	if err != nil {
 		return err
 	}
-	// An interruption is a wish to end the pod in good order, so the command's
-	// own context must not end with it.
-	interrupted := make(chan os.Signal, 2)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(interrupted)
-	ctx := context.WithoutCancel(cmd.Context())
-
-	d, err := ensureDaemon(ctx, cmd, cfg, detach)
+	// The first interruption is a wish to end the pod in good order, so ctx
+	// ends only with the second.
+	ctx, wishes := hearWishes(cmd.Context())
+	defer wishes.stop()
+	silenceKlog() // a daemon in this process gives it its log
+	d, err := ensureDaemon(ctx, cfg, detach, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
+	in, done := person(file)
+	defer done()
 	code, err := podrun.Run(ctx, d.client, m, podrun.Options{
-		LogDir:      filepath.Join(cfg.StateDir, "logs"),
-		In:          os.Stdin,
+		LogDir:      d.logDir(),
+		In:          in,
 		Out:         cmd.OutOrStdout(),
 		Err:         cmd.ErrOrStderr(),
 		Detach:      detach,
-		Interrupted: interrupted,
+		Interrupted: wishes.end,
 	})
-	if err := errors.Join(err, d.close()); err != nil {
+	if err := errors.Join(err, d.leave(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
 	if code != 0 {
 		return exitCode(code)
 	}
 	return nil
+}
+
+// person is where the person's keys come from: standard input, or, when that
+// was the manifest, the terminal itself.
+func person(manifest string) (in *os.File, done func()) {
+	if manifest == "-" {
+		if tty, err := os.Open("/dev/tty"); err == nil {
+			return tty, func() { _ = tty.Close() }
+		}
+	}
+	return os.Stdin, func() {}
 }
 
 func readManifest(stdin io.Reader, file string) (*podrun.Manifest, error) {
@@ -124,9 +135,3 @@ func readManifest(stdin io.Reader, file string) (*podrun.Manifest, error) {
 	}
 	return m, nil
 }
-
-// exitCode ends the program with the VM's exit code; what happened has been
-// said already.
-type exitCode int
-
-func (c exitCode) Error() string { return fmt.Sprintf("the VM's exit code was %d", int(c)) }

@@ -51,7 +51,9 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, newLog(cmd.ErrOrStderr(), cfg))
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return serve(ctx, cfg, newLog(cmd.ErrOrStderr(), cfg))
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -71,7 +73,8 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
 // notify tells systemd, if it started us.
 func notify(log *slog.Logger, state string) {
 	if _, err := sddaemon.SdNotify(false, state); err != nil {
-		log.Warn("telling systemd", "state", state, "error", err)
+		// Who only waited for the start has left by the time of the end.
+		log.Debug("telling systemd", "state", state, "error", err)
 	}
 }
 

@@ -56,6 +56,8 @@ func inTerminal(tb testing.TB, cmd *exec.Cmd, cancel context.CancelFunc) *Consol
 	c := &Console{tb: tb, cmd: cmd, cancel: cancel, person: person, more: make(chan struct{}, 1), done: make(chan struct{})}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	// All of its session, or what it has started would keep the terminal open.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	must(tb, cmd.Start())
 	go c.read()
 	tb.Cleanup(c.Close)

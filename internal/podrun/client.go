@@ -3,12 +3,16 @@ package podrun
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -22,8 +26,9 @@ type Client struct {
 	runtimeapi.RuntimeServiceClient
 	Images runtimeapi.ImageServiceClient
 
-	conn *grpc.ClientConn
-	api  *http.Client
+	conn   *grpc.ClientConn
+	api    *http.Client
+	socket string // CRI's
 }
 
 // Connect connects to the daemon that listens on these two sockets and waits,
@@ -31,6 +36,7 @@ type Client struct {
 func Connect(ctx context.Context, criSocket, apiSocket string) (*Client, error) {
 	conn, err := grpc.NewClient("unix://"+criSocket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(reconnect()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
 	if err != nil {
 		return nil, err
@@ -39,6 +45,7 @@ func Connect(ctx context.Context, criSocket, apiSocket string) (*Client, error) 
 		RuntimeServiceClient: runtimeapi.NewRuntimeServiceClient(conn),
 		Images:               runtimeapi.NewImageServiceClient(conn),
 		conn:                 conn,
+		socket:               criSocket,
 		api:                  &http.Client{Transport: unixTransport(apiSocket)},
 	}
 	if _, err := c.Version(ctx, &runtimeapi.VersionRequest{}); err != nil {
@@ -48,14 +55,65 @@ func Connect(ctx context.Context, criSocket, apiSocket string) (*Client, error) 
 	return c, nil
 }
 
-// Listening tells whether somebody listens on the socket.
-func Listening(socket string) bool {
-	nc, err := net.DialTimeout("unix", socket, time.Second)
-	if err != nil {
-		return false
+// reconnect tries again soon: a daemon that was restarted is back in a moment.
+func reconnect() grpc.ConnectParams {
+	return grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 500 * time.Millisecond},
+		MinConnectTimeout: time.Second,
 	}
-	_ = nc.Close()
-	return true
+}
+
+// answers tells whether the daemon can be asked.
+func (c *Client) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := c.Version(ctx, &runtimeapi.VersionRequest{})
+	return err == nil
+}
+
+// Settings are the daemon's, by name; nil when it does not tell.
+func (c *Client) Settings(ctx context.Context) map[string]string {
+	resp, err := c.Status(ctx, &runtimeapi.StatusRequest{Verbose: true})
+	if err != nil {
+		return nil
+	}
+	var settings map[string]string
+	_ = json.Unmarshal([]byte(resp.GetInfo()["config"]), &settings)
+	return settings
+}
+
+// Listening tells whether somebody listens on the socket. The error is that of
+// a socket which may not be used.
+func Listening(socket string) (bool, error) {
+	nc, err := net.DialTimeout("unix", socket, time.Second)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return false, fmt.Errorf("the daemon's socket %s: only root may use it: %w", socket, err)
+	case err != nil:
+		return false, nil
+	}
+	return true, nc.Close()
+}
+
+// DaemonPID is the process that listens on the socket.
+func DaemonPID(socket string) (int, error) {
+	nc, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Ucred
+	controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(controlErr, err); err != nil {
+		return 0, err
+	}
+	return int(peer.Pid), nil
 }
 
 // Close ends the connections.

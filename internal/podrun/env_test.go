@@ -50,7 +50,7 @@ stringData: {text: plain}
 }
 
 func TestEnvironmentErrorsAreReportedTogether(t *testing.T) {
-	m := read(t, vm+`    env:
+	_, err := ReadManifest(strings.NewReader(vm + `    env:
     - name: A
       valueFrom: {configMapKeyRef: {name: none, key: k}}
     - name: B
@@ -65,8 +65,7 @@ func TestEnvironmentErrorsAreReportedTogether(t *testing.T) {
 apiVersion: v1
 kind: Secret
 metadata: {name: s}
-`)
-	_, err := m.environment("")
+`))
 	for _, want := range []string{`A: ConfigMap "none" is not in the file`, `B: Secret "s" has no key "none"`, `C: valueFrom.fieldRef.fieldPath "spec.nothing"`, "D: valueFrom.resourceFieldRef", `envFrom[0]: Secret "gone"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in %v", want, err)

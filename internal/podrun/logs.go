@@ -21,12 +21,9 @@ type LogOptions struct {
 
 // Logs copies what the pod's VM has printed to out.
 func (c *Client) Logs(ctx context.Context, name string, o LogOptions, out io.Writer) error {
-	p, err := c.Find(ctx, name)
+	p, err := c.FindVM(ctx, name)
 	if err != nil {
 		return err
-	}
-	if p.Container == nil {
-		return fmt.Errorf("pod %q has no VM", name)
 	}
 	path, err := c.LogPath(ctx, p.Container.Id)
 	if err != nil {
@@ -59,8 +56,7 @@ func (c *Client) follow(ctx context.Context, r *logReader, path, container strin
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- c.waitForEnd(ctx, container) }()
+	end := c.watchEnd(ctx, container, strangersPatience)
 	for {
 		if err := r.copy(); err != nil {
 			return err
@@ -69,8 +65,8 @@ func (c *Client) follow(ctx context.Context, r *logReader, path, container strin
 		case <-w.Events:
 		case err := <-w.Errors:
 			return err
-		case err := <-ended:
-			return errors.Join(err, r.copy())
+		case <-end.done:
+			return errors.Join(end.err, r.copy())
 		}
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"sigs.k8s.io/yaml"
 )
 
 // maxManifest bounds what is read, in bytes.
@@ -39,86 +41,98 @@ func ReadManifest(r io.Reader) (*Manifest, error) {
 		return nil, fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
 	}
 	m := &Manifest{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}}
-	var errs []error
-	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(raw)))
-	for n := 1; ; n++ {
-		doc, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err == nil {
-			err = m.add(doc)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("document %d: %w", n, err))
-			break
-		}
-	}
-	if m.Pod == nil && len(errs) == 0 {
+	errs := m.addAll(raw)
+	switch {
+	case m.Pod != nil:
+		errs = append(errs, m.check()...)
+	case len(errs) == 0:
 		errs = append(errs, errors.New("there is no object of kind Pod in it"))
 	}
-	if len(errs) == 0 {
-		errs = m.check()
-	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
+	if len(errs) > 0 {
+		return nil, &ManifestError{Problems: errs}
 	}
 	return m, nil
 }
 
-func (m *Manifest) add(doc []byte) error {
-	var kind metav1.TypeMeta
-	if err := yaml.Unmarshal(doc, &kind); err != nil {
-		return fmt.Errorf("it is not valid YAML: %w", err)
+// ManifestError is all that is wrong with a manifest.
+type ManifestError struct{ Problems []error }
+
+// Error has a line for each problem when there are several.
+func (e *ManifestError) Error() string {
+	if len(e.Problems) == 1 {
+		return e.Problems[0].Error()
 	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d problems:", len(e.Problems))
+	for _, p := range e.Problems {
+		b.WriteString("\n  " + p.Error())
+	}
+	return b.String()
+}
+
+// Unwrap returns the problems.
+func (e *ManifestError) Unwrap() []error { return e.Problems }
+
+// addAll reads all documents and returns what is wrong with them.
+func (m *Manifest) addAll(raw []byte) (errs []error) {
+	d := newDecoder()
+	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(raw)))
+	for n := 1; ; n++ {
+		doc, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return errs
+		}
+		if err != nil {
+			return append(errs, fmt.Errorf("document %d: %w", n, err))
+		}
+		for _, err := range m.add(d, doc) {
+			errs = append(errs, fmt.Errorf("document %d: %w", n, err))
+		}
+	}
+}
+
+// add reads one document. Fields that are misspelt, or there twice, are
+// reported one by one, and what the object is is known all the same.
+func (m *Manifest) add(d runtime.Decoder, doc []byte) []error {
+	what, err := looksLike(doc)
+	if what == nil || err != nil {
+		return list(err)
+	}
+	object, _, err := d.Decode(doc, nil, nil)
+	var strict interface{ Errors() []error }
 	switch {
-	case kind == metav1.TypeMeta{} && isEmpty(doc):
-		return nil
-	case kind.APIVersion != "v1":
-		return refuse(kind)
+	case runtime.IsStrictDecodingError(err) && errors.As(err, &strict):
+		return append(under(what.Kind, strict.Errors()), m.take(object)...)
+	case runtime.IsNotRegisteredError(err), runtime.IsMissingKind(err), runtime.IsMissingVersion(err):
+		return list(refuse(what))
+	case err != nil:
+		return under(what.Kind, list(inWordsOfYAML(err)))
 	}
-	switch kind.Kind {
-	case "Pod":
-		return m.addPod(doc)
-	case "ConfigMap":
-		return addNamed(doc, kind.Kind, m.ConfigMaps)
-	case "Secret":
-		return addNamed(doc, kind.Kind, m.Secrets)
-	}
-	return refuse(kind)
+	return m.take(object)
 }
 
-func isEmpty(doc []byte) bool {
-	var any any
-	return yaml.Unmarshal(doc, &any) == nil && any == nil
+// list drops what is nil.
+func list(errs ...error) []error {
+	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }
 
-func refuse(kind metav1.TypeMeta) error {
-	hint := ""
-	switch kind.Kind {
-	case "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job":
-		hint = "; take its spec.template as a Pod of its own"
+// take sorts an object in.
+func (m *Manifest) take(object runtime.Object) []error {
+	switch o := object.(type) {
+	case *corev1.Pod:
+		if m.Pod != nil {
+			return list(fmt.Errorf("pod %q is the second one, after %q: a file holds one pod", o.Name, m.Pod.Name))
+		}
+		m.Pod = o
+	case *corev1.ConfigMap:
+		return list(takeNamed("ConfigMap", o, m.ConfigMaps))
+	case *corev1.Secret:
+		return list(takeNamed("Secret", o, m.Secrets))
 	}
-	return fmt.Errorf("apiVersion %q, kind %q: on one machine only v1 Pod, ConfigMap and Secret are understood%s", kind.APIVersion, kind.Kind, hint)
-}
-
-func (m *Manifest) addPod(doc []byte) error {
-	pod := &corev1.Pod{}
-	if err := yaml.UnmarshalStrict(doc, pod); err != nil {
-		return fmt.Errorf("pod: %w", err)
-	}
-	if m.Pod != nil {
-		return fmt.Errorf("pod %q is the second one, after %q: a file holds one pod", pod.Name, m.Pod.Name)
-	}
-	m.Pod = pod
 	return nil
 }
 
-func addNamed[T metav1.Object](doc []byte, kind string, into map[string]T) error {
-	var object T
-	if err := yaml.UnmarshalStrict(doc, &object); err != nil {
-		return fmt.Errorf("%s: %w", kind, err)
-	}
+func takeNamed[T metav1.Object](kind string, object T, into map[string]T) error {
 	if _, twice := into[object.GetName()]; twice {
 		return fmt.Errorf("%s %q stands in the file twice", kind, object.GetName())
 	}
@@ -139,11 +153,18 @@ func (m *Manifest) check() []error {
 	var errs []error
 	pod := m.Pod
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if pod.Name == "" {
-		bad("metadata.name is missing")
+	errs = append(errs, checkName("metadata.name", pod.Name, validation.IsDNS1123Subdomain)...)
+	if pod.Namespace != "" {
+		errs = append(errs, checkName("metadata.namespace", pod.Namespace, validation.IsDNS1123Label)...)
+	}
+	if strings.ContainsAny(string(pod.UID), "/.") {
+		bad("metadata.uid %q: it names files, and so holds no / and no dot; leave it out to get one", pod.UID)
 	}
 	if got := pod.Annotations[TargetRuntimeAnnotation]; got != TargetRuntime {
 		bad("annotation %s is %q: a VM pod has %s: %s", TargetRuntimeAnnotation, got, TargetRuntimeAnnotation, TargetRuntime)
+	}
+	if policy := pod.Spec.RestartPolicy; !slices.Contains(restartPolicies, policy) {
+		bad("spec.restartPolicy %q: accepted are Always, OnFailure, Never, or nothing", policy)
 	}
 	for _, c := range pod.Spec.InitContainers {
 		bad("spec.initContainers: %q: a VM pod has no init containers", c.Name)
@@ -153,26 +174,49 @@ func (m *Manifest) check() []error {
 		return errs
 	}
 	errs = append(errs, checkContainer(&pod.Spec.Containers[0])...)
+	errs = append(errs, m.checkEnvironment()...)
 	m.Notes = notApplicable(pod)
 	return errs
 }
 
-func checkContainer(c *corev1.Container) []error {
-	var errs []error
-	if c.Name == "" {
-		errs = append(errs, errors.New("spec.containers[0].name is missing"))
+var restartPolicies = []corev1.RestartPolicy{"", corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}
+
+func checkName(field, name string, rule func(string) []string) []error {
+	if name == "" {
+		return []error{fmt.Errorf("%s is missing", field)}
 	}
+	if problems := rule(name); len(problems) > 0 {
+		return []error{fmt.Errorf("%s %q: %s", field, name, strings.Join(problems, "; "))}
+	}
+	return nil
+}
+
+func checkContainer(c *corev1.Container) []error {
+	errs := checkName("spec.containers[0].name", c.Name, validation.IsDNS1123Label)
 	switch {
 	case c.Image == "":
 		errs = append(errs, errors.New("spec.containers[0].image is missing: write "+imagePrefix+"NAME"))
-	case !hasPrefix(c.Image):
+	case c.Image == imagePrefix:
+		errs = append(errs, fmt.Errorf("spec.containers[0].image %q: what follows %s is missing", c.Image, imagePrefix))
+	case !strings.HasPrefix(c.Image, imagePrefix):
 		errs = append(errs, fmt.Errorf("spec.containers[0].image %q: the image of a VM begins with %s; write %s%s", c.Image, imagePrefix, imagePrefix, c.Image))
+	}
+	if !slices.Contains(pullPolicies, c.ImagePullPolicy) {
+		errs = append(errs, fmt.Errorf("spec.containers[0].imagePullPolicy %q: accepted are Always, IfNotPresent, Never, or nothing", c.ImagePullPolicy))
 	}
 	return errs
 }
 
-func hasPrefix(image string) bool {
-	return len(image) > len(imagePrefix) && image[:len(imagePrefix)] == imagePrefix
+var pullPolicies = []corev1.PullPolicy{"", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}
+
+// checkEnvironment finds what will be missing when the VM is made.
+func (m *Manifest) checkEnvironment() []error {
+	_, err := m.environment("")
+	var all interface{ Unwrap() []error }
+	if errors.As(err, &all) {
+		return all.Unwrap()
+	}
+	return nil
 }
 
 // notApplicable names the fields that need a cluster, or a part of kubelet
@@ -180,22 +224,21 @@ func hasPrefix(image string) bool {
 func notApplicable(pod *corev1.Pod) []string {
 	s, c := &pod.Spec, &pod.Spec.Containers[0]
 	fields := map[string]bool{
-		"spec.affinity":                      s.Affinity != nil,
-		"spec.nodeSelector":                  len(s.NodeSelector) > 0,
-		"spec.nodeName":                      s.NodeName != "",
-		"spec.tolerations":                   len(s.Tolerations) > 0,
-		"spec.topologySpreadConstraints":     len(s.TopologySpreadConstraints) > 0,
-		"spec.schedulerName":                 s.SchedulerName != "",
-		"spec.priorityClassName":             s.PriorityClassName != "",
-		"spec.serviceAccountName":            s.ServiceAccountName != "" || s.DeprecatedServiceAccount != "",
-		"spec.imagePullSecrets":              len(s.ImagePullSecrets) > 0,
-		"spec.readinessGates":                len(s.ReadinessGates) > 0,
-		"spec.activeDeadlineSeconds":         s.ActiveDeadlineSeconds != nil,
-		"spec.containers[0].livenessProbe":   c.LivenessProbe != nil,
-		"spec.containers[0].readinessProbe":  c.ReadinessProbe != nil,
-		"spec.containers[0].startupProbe":    c.StartupProbe != nil,
-		"spec.containers[0].lifecycle":       c.Lifecycle != nil,
-		"spec.containers[0].imagePullPolicy": c.ImagePullPolicy != "" && c.ImagePullPolicy != corev1.PullIfNotPresent && c.ImagePullPolicy != corev1.PullAlways && c.ImagePullPolicy != corev1.PullNever,
+		"spec.affinity":                     s.Affinity != nil,
+		"spec.nodeSelector":                 len(s.NodeSelector) > 0,
+		"spec.nodeName":                     s.NodeName != "",
+		"spec.tolerations":                  len(s.Tolerations) > 0,
+		"spec.topologySpreadConstraints":    len(s.TopologySpreadConstraints) > 0,
+		"spec.schedulerName":                s.SchedulerName != "",
+		"spec.priorityClassName":            s.PriorityClassName != "",
+		"spec.serviceAccountName":           s.ServiceAccountName != "" || s.DeprecatedServiceAccount != "",
+		"spec.imagePullSecrets":             len(s.ImagePullSecrets) > 0,
+		"spec.readinessGates":               len(s.ReadinessGates) > 0,
+		"spec.activeDeadlineSeconds":        s.ActiveDeadlineSeconds != nil,
+		"spec.containers[0].livenessProbe":  c.LivenessProbe != nil,
+		"spec.containers[0].readinessProbe": c.ReadinessProbe != nil,
+		"spec.containers[0].startupProbe":   c.StartupProbe != nil,
+		"spec.containers[0].lifecycle":      c.Lifecycle != nil,
 	}
 	maps.DeleteFunc(fields, func(_ string, set bool) bool { return !set })
 	var notes []string

@@ -1,6 +1,7 @@
 package podrun
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -93,12 +94,23 @@ func TestManifestErrorsNameTheField(t *testing.T) {
 		"no pod":           {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n", "no object of kind Pod"},
 		"empty":            {"", "no object of kind Pod"},
 		"not yaml":         {"a: [", "document 1: it is not valid YAML"},
+		"text":             {"pod please", "not a Kubernetes object"},
+		"a list":           {"- a", "not a Kubernetes object"},
+		"wrong type":       {strings.Replace(minimal, "name: vm", "name: vm, tty: sure", 1), "Pod: spec.containers.tty: it holds a string, a bool is accepted"},
+		"not in quotes":    {strings.Replace(minimal, "a: b", "a: 1", 1), "Pod: metadata.annotations: it holds a number, a string is accepted; put it in quotes"},
+		"quantity":         {strings.Replace(minimal, "name: vm", "name: vm, resources: {limits: {memory: lots}}", 1), "Pod: quantities must match"},
+		"policy":           {minimal + "  restartPolicy: Sometimes\n", `spec.restartPolicy "Sometimes": accepted are Always`},
+		"pull policy":      {strings.Replace(minimal, "name: vm", "name: vm, imagePullPolicy: Maybe", 1), `imagePullPolicy "Maybe": accepted are Always`},
+		"name is a path":   {strings.Replace(minimal, "name: web", "name: ../../etc", 1), `metadata.name "../../etc"`},
+		"uid is a path":    {strings.Replace(minimal, "name: web", "name: web\n  uid: ../etc", 1), `metadata.uid "../etc"`},
+		"only the prefix":  {strings.Replace(minimal, "virtlet.cloud/cirros", "virtlet.cloud/", 1), "what follows virtlet.cloud/ is missing"},
+		"no ConfigMap":     {vm + "    envFrom: [{configMapRef: {name: gone}}]\n", `ConfigMap "gone" is not in the file`},
 		"deployment":       {"apiVersion: apps/v1\nkind: Deployment\n", "take its spec.template"},
 		"other kind":       {"apiVersion: v1\nkind: Service\n", `kind "Service"`},
 		"two pods":         {minimal + "---\n" + minimal, "second one"},
 		"misspelt field":   {minimal + "  restartPolcy: Never\n", "restartPolcy"},
 		"twice":            {minimal + strings.Repeat("---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\n", 2), "twice"},
-		"no annotation":    {strings.Replace(minimal, "kubernetes.io/target-runtime: virtlet.cloud", "x: y", 1), "kubernetes.io/target-runtime: virtlet.cloud"},
+		"no annotation":    {strings.Replace(minimal, "kubernetes.io/target-runtime: virtlet.cloud", "x: z", 1), "kubernetes.io/target-runtime: virtlet.cloud"},
 		"no prefix":        {strings.Replace(minimal, "virtlet.cloud/cirros", "cirros", 1), "write virtlet.cloud/cirros"},
 		"no image":         {strings.Replace(minimal, ", image: virtlet.cloud/cirros", "", 1), "image is missing"},
 		"two containers":   {minimal + "  - {name: b, image: virtlet.cloud/b}\n", "has 2 entries"},
@@ -108,6 +120,32 @@ func TestManifestErrorsNameTheField(t *testing.T) {
 	} {
 		if _, err := ReadManifest(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Who repairs a file wants to see everything at once.
+func TestManifestProblemsAreReportedTogether(t *testing.T) {
+	_, err := ReadManifest(strings.NewReader(`apiVersion: v1
+kind: Pod
+metadata: {nam: web}
+spec:
+  restartPolcy: Never
+  containers:
+  - {name: VM, imag: x, image: cirros, env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}
+---
+kind: Service
+apiVersion: v1
+`))
+	var all *ManifestError
+	if !errors.As(err, &all) || len(all.Problems) != 9 {
+		t.Fatalf("%v", err)
+	}
+	for _, want := range []string{"9 problems:\n  document 1: Pod: unknown field", `"metadata.nam"`, `"spec.restartPolcy"`, `"spec.containers[0].imag"`,
+		`document 2: apiVersion "v1", kind "Service"`, "metadata.name is missing", "annotation kubernetes.io/target-runtime", `spec.containers[0].name "VM"`,
+		`image "cirros"`, `ConfigMap "c" is not in the file`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is missing in:\n%v", want, err)
 		}
 	}
 }

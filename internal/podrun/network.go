@@ -37,14 +37,19 @@ var defaultNetwork = template.Must(template.New("").Parse(`{
 }
 `))
 
-// WriteDefaultNetwork writes the default network's configuration into a
-// directory below stateDir and returns the directory.
+// DefaultNetworkDir is the directory with the default network's configuration.
+func DefaultNetworkDir(stateDir string) string { return filepath.Join(stateDir, "cni", "net.d") }
+
+func leasesDir(stateDir string) string { return filepath.Join(stateDir, "cni", "leases") }
+
+// WriteDefaultNetwork writes the default network's configuration and returns
+// its directory.
 func WriteDefaultNetwork(stateDir string) (confDir string, err error) {
-	confDir = filepath.Join(stateDir, "cni", "net.d")
+	confDir = DefaultNetworkDir(stateDir)
 	var text bytes.Buffer
 	err = defaultNetwork.Execute(&text, map[string]string{
 		"Bridge": DefaultBridge,
-		"Leases": filepath.Join(stateDir, "cni", "leases"),
+		"Leases": leasesDir(stateDir),
 	})
 	if err != nil {
 		return "", err
@@ -55,9 +60,14 @@ func WriteDefaultNetwork(stateDir string) (confDir string, err error) {
 	return confDir, os.WriteFile(filepath.Join(confDir, "10-qemulet.conflist"), text.Bytes(), 0o644)
 }
 
-// RemoveDefaultBridge removes the default network's bridge, unless something
-// is still connected to it. CNI's plugin makes it and never removes it.
-func RemoveDefaultBridge() error {
+// RemoveDefaultNetwork removes what CNI's plugins make and never remove: the
+// bridge, unless something is still connected to it, and the last address that
+// was given out. Only for when there are no pods.
+func RemoveDefaultNetwork(stateDir string) error {
+	return errors.Join(removeBridge(), os.RemoveAll(leasesDir(stateDir)), os.RemoveAll(DefaultNetworkDir(stateDir)))
+}
+
+func removeBridge() error {
 	bridge, err := netlink.LinkByName(DefaultBridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil

@@ -4,22 +4,26 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // pull makes sure that the image is there and returns its id.
+// An interruption ends it.
 func (r *runner) pull(ctx context.Context) (string, error) {
+	ctx, cancel := r.untilInterrupted(ctx)
+	defer cancel()
 	c := &r.m.Pod.Spec.Containers[0]
 	spec := &runtimeapi.ImageSpec{Image: c.Image, UserSpecifiedImage: c.Image}
 	if c.ImagePullPolicy != corev1.PullAlways {
 		resp, err := r.Images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
 		if err != nil {
-			return "", rpcError("looking for the image", err)
+			return "", r.rpcError("looking for the image", err)
 		}
 		if image := resp.GetImage(); image != nil {
 			return image.Id, nil
@@ -29,6 +33,18 @@ func (r *runner) pull(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("image %s is not on this machine, and imagePullPolicy is Never", c.Image)
 	}
 	return r.PullImage(ctx, spec, r.Err)
+}
+
+func (r *runner) untilInterrupted(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-r.Interrupted:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
 // PullImage pulls an image, shows the progress on out, and returns its id.
@@ -50,13 +66,22 @@ func (c *Client) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, out 
 		case res := <-done:
 			p.end(res.err == nil)
 			if res.err != nil {
-				return "", rpcError("pulling the image", res.err)
+				return "", c.pullError(res.err)
 			}
 			return res.id, nil
 		case <-tick.C:
 			p.show(c.download(ctx, spec.Image))
 		}
 	}
+}
+
+// pullError adds how an image is found to the error of one that is not there.
+func (c *Client) pullError(err error) error {
+	if status.Code(err) != codes.NotFound {
+		return c.rpcError("pulling the image", err)
+	}
+	return fmt.Errorf("%w (behind %s stands a name of the image translations, see --image-translation-dir, or the address of a file without its https://)",
+		c.rpcError("pulling the image", err), imagePrefix)
 }
 
 // Pull is a running download as the api socket tells it.
@@ -94,21 +119,18 @@ type progress struct {
 	last  time.Time
 }
 
-const (
-	barWidth    = 30
-	lineSeconds = 5
-)
+const lineInterval = 5 * time.Second
 
 func (p *progress) show(d *Pull) {
 	if d == nil {
 		return
 	}
-	if f, ok := p.out.(*os.File); ok && IsTerminal(f) {
+	if isTerminal(p.out) {
 		p.drawn = true
-		fmt.Fprintf(p.out, "\r\x1b[Kpulling %s  %s", p.image, bar(d))
+		fmt.Fprint(p.out, "\r\x1b[K"+bar("pulling "+p.image, d, width(p.out)-1))
 		return
 	}
-	if time.Since(p.last) >= lineSeconds*time.Second {
+	if time.Since(p.last) >= lineInterval {
 		p.last = time.Now()
 		fmt.Fprintf(p.out, "pulling %s  %s\n", p.image, amount(d))
 	}
@@ -123,12 +145,24 @@ func (p *progress) end(ok bool) {
 	}
 }
 
-func bar(d *Pull) string {
-	if d.Total <= 0 {
-		return amount(d)
+const (
+	widestBar    = 30
+	narrowestBar = 5
+)
+
+// bar is one line of at most width columns; a longer one would wrap, and could
+// not be drawn over.
+func bar(title string, d *Pull, width int) string {
+	line := title + "  " + amount(d)
+	if d.Total > 0 && !d.Waiting {
+		percent := fmt.Sprintf("%3d%%  %s", min(d.Bytes*100/d.Total, 100), amount(d))
+		line = title + "  " + percent
+		if room := int64(min(width-len(line)-len("[] "), widestBar)); room >= narrowestBar {
+			full := min(d.Bytes*room/d.Total, room)
+			line = fmt.Sprintf("%s  [%s%s] %s", title, strings.Repeat("=", int(full)), strings.Repeat(" ", int(room-full)), percent)
+		}
 	}
-	full := int(min(d.Bytes*barWidth/d.Total, barWidth))
-	return fmt.Sprintf("[%s%s] %3d%%  %s", strings.Repeat("=", full), strings.Repeat(" ", barWidth-full), d.Bytes*100/d.Total, amount(d))
+	return line[:min(len(line), max(width, 0))]
 }
 
 func amount(d *Pull) string {

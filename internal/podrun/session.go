@@ -2,20 +2,16 @@ package podrun
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"math"
+	"os"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-)
-
-// left says why a person is no longer at a console.
-type left int
-
-const (
-	leftByEnd     left = iota // the VM ended
-	leftBySignal              // the person wants the pod to end
-	leftByDetach              // the person typed Ctrl-]
-	leftByFailure             // the session broke
 )
 
 // ending is closed when the VM has ended; err is why that is not known.
@@ -24,140 +20,50 @@ type ending struct {
 	err  error
 }
 
-// session shows the console until the VM ends (false) or the person wants the
-// pod to end (true). Ctrl-] leaves the console, not the pod.
-func (r *runner) session(ctx context.Context) (interrupted bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	end := &ending{done: make(chan struct{})}
+// watchEnd tells when the VM has ended, or ctx; patience is waitForEnd's.
+func (c *Client) watchEnd(ctx context.Context, container string, patience time.Duration) *ending {
+	e := &ending{done: make(chan struct{})}
 	go func() {
-		end.err = r.waitForEnd(ctx, r.container)
-		close(end.done)
+		defer close(e.done)
+		e.err = c.waitForEnd(ctx, container, patience)
 	}()
-	r.sayHow()
-	for {
-		why, err := r.console(ctx, end)
-		if why == leftByFailure {
-			r.say("the console was lost: %v", err)
-			why = leftByDetach
-		}
-		if why == leftByDetach {
-			r.say("\nleft the console of %s, which runs on: Enter returns to it, Ctrl-C ends the pod", r.name())
-			why = r.away(ctx, end)
-		}
-		switch why {
-		case leftByEnd:
-			return false, end.err
-		case leftBySignal:
-			r.say("powering the guest off (at most %ds); Ctrl-C again ends it by force", r.m.gracePeriod())
-			return true, nil
-		}
-	}
+	return e
 }
 
-func (r *runner) sayHow() {
-	if IsTerminal(r.In) {
-		r.say("this is the console of %s; Ctrl-] leaves it", r.name())
-	} else {
-		r.say("this is the console of %s; an interruption (Ctrl-C) ends the pod", r.name())
-	}
-}
+const (
+	// pollInterval is how often a VM's state is asked for.
+	pollInterval = 100 * time.Millisecond
+	// strangersPatience is how long who only looks on waits for a daemon that
+	// is away: it may be restarted, or have ended with its pods.
+	strangersPatience = 3 * time.Second
+	// ownersPatience is for who would leave a VM behind.
+	ownersPatience = math.MaxInt64
+)
 
-// console connects the person to the guest once. What is not a terminal is
-// not passed to the guest: the end of a pipe is no wish of a person.
-func (r *runner) console(ctx context.Context, end *ending) (left, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var in io.Reader
-	var detached <-chan struct{}
-	if IsTerminal(r.In) {
-		restore, err := rawTerminal(r.In)
-		if err != nil {
-			return leftByFailure, err
-		}
-		defer restore()
-		in, detached = r.keys.reader(ctx)
-	}
-	closed := make(chan error, 1)
-	go func() { closed <- r.Console(ctx, r.container, in, r.Out) }()
-	why, err := r.wait(ctx, end, detached, closed)
-	if why != leftByFailure {
-		cancel()
-		<-closed // the terminal is ours again
-	}
-	return why, err
-}
-
-// consoleGrace is how long a VM may take to be EXITED after its console closed.
-const consoleGrace = 10 * time.Second
-
-func (r *runner) wait(ctx context.Context, end *ending, detached <-chan struct{}, closed chan error) (left, error) {
-	var cause error
-	var timeout <-chan time.Time
-	lost := closed
-	for {
-		select {
-		case <-end.done:
-			return leftByEnd, nil
-		case <-detached:
-			return leftByDetach, nil
-		case <-r.Interrupted:
-			return leftBySignal, nil
-		case <-ctx.Done():
-			return leftBySignal, nil
-		case cause = <-lost:
-			// Most often because the VM ended, which is told in a moment.
-			closed <- cause
-			lost, timeout = nil, time.After(consoleGrace)
-		case <-timeout:
-			return leftByFailure, cause
-		}
-	}
-}
-
-// away waits until the person comes back (leftByDetach) or something else
-// happens.
-func (r *runner) away(ctx context.Context, end *ending) left {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	enter := make(chan struct{})
-	if IsTerminal(r.In) {
-		in, _ := r.keys.reader(ctx)
-		go func() {
-			if n, _ := in.Read(make([]byte, 256)); n > 0 {
-				close(enter)
-			}
-		}()
-	}
-	select {
-	case <-enter:
-		return leftByDetach
-	case <-end.done:
-		return leftByEnd
-	case <-r.Interrupted:
-		return leftBySignal
-	case <-ctx.Done():
-		return leftBySignal
-	}
-}
-
-// pollInterval is how often a VM's state is asked for.
-const pollInterval = 250 * time.Millisecond
+// errRemoved is the end of a VM that somebody else has removed.
+var errRemoved = errors.New("the pod was removed by somebody else")
 
 // waitForEnd returns when the container is EXITED or ctx ends. CRI has no
-// call that waits; kubelet polls too.
-func (c *Client) waitForEnd(ctx context.Context, id string) error {
+// call that waits; kubelet polls too. A daemon that is away tells nothing
+// about the VM, which runs on without it; it may be away for as long as
+// patience.
+func (c *Client) waitForEnd(ctx context.Context, id string, patience time.Duration) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for {
+	for answered := time.Now(); ; {
 		resp, err := c.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: id})
-		if ctx.Err() != nil {
+		away := status.Code(err) == codes.Unavailable
+		if !away {
+			answered = time.Now()
+		}
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
-			return rpcError("asking for the VM's state", err)
-		}
-		if resp.GetStatus().GetState() == runtimeapi.ContainerState_CONTAINER_EXITED {
+		case status.Code(err) == codes.NotFound:
+			return errRemoved
+		case err != nil && !(away && time.Since(answered) < patience):
+			return c.rpcError("asking for the VM's state", err)
+		case resp.GetStatus().GetState() == runtimeapi.ContainerState_CONTAINER_EXITED:
 			return nil
 		}
 		select {
@@ -166,4 +72,52 @@ func (c *Client) waitForEnd(ctx context.Context, id string) error {
 			return nil
 		}
 	}
+}
+
+// sayEnd tells how a VM ended and returns its exit code.
+func (c *Client) sayEnd(ctx context.Context, container string, out io.Writer) (int32, error) {
+	resp, err := c.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: container})
+	if err != nil {
+		return 0, c.rpcError("asking how the VM ended", err)
+	}
+	s := resp.GetStatus()
+	fmt.Fprintf(out, "%s: %s (%s, exit code %d)\n", s.GetLabels()[labelPodName], s.GetMessage(), s.GetReason(), s.GetExitCode())
+	return s.GetExitCode(), nil
+}
+
+// Session connects a person to the console of a VM that somebody else runs:
+// leaving it, in any way, leaves the VM alone. It returns when the person has
+// left, or the VM or ctx has ended. What is told about it goes to info.
+func (c *Client) Session(ctx context.Context, name string, in *os.File, out, info io.Writer) error {
+	p, err := c.FindVM(ctx, name)
+	if err != nil {
+		return err
+	}
+	if p.Container.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return fmt.Errorf("the VM of pod %q does not run, it is %s: `qemulet logs %s` shows what it printed, `qemulet rm %s` removes it",
+			name, c.state(ctx, p.Container), name, name)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := &seat{in: in, out: out, keys: newKeyboard(in)}
+	if interactive(in, out) {
+		fmt.Fprintf(info, "attached to the console of %s; Ctrl-] leaves it, Enter shows a prompt\n", p.Sandbox.Metadata.Name)
+	} else if in != nil && !IsTerminal(in) {
+		s.piped = in
+	}
+	end := c.watchEnd(ctx, p.Container.Id, strangersPatience)
+	why, err := s.visit(ctx, c, p.Container.Id, events{end: end.done})
+	switch why {
+	case leftByDetach:
+		fmt.Fprintf(info, "\ndetached: left the console of %s, which runs on\n", p.Sandbox.Metadata.Name)
+	case leftByEnd:
+		fmt.Fprintln(info)
+		if end.err != nil {
+			return end.err
+		}
+		_, err = c.sayEnd(ctx, p.Container.Id, info)
+	case leftByFailure:
+		return fmt.Errorf("the console of %s was lost: %w", p.Sandbox.Metadata.Name, err)
+	}
+	return err
 }

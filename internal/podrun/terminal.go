@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
 
@@ -35,9 +36,27 @@ func (k *keyboard) pump() {
 		if n > 0 {
 			k.keys <- buf[:n]
 		}
-		if err != nil {
+		if err != nil && !k.goesOn() {
 			return
 		}
+	}
+}
+
+// goesOn tells whether an end of the input was only Ctrl-D on a terminal; one
+// that was closed is no terminal any more.
+func (k *keyboard) goesOn() bool {
+	f, ok := k.from.(*os.File)
+	return ok && IsTerminal(f)
+}
+
+// next returns when something was typed (true), the input or ctx ended.
+func (k *keyboard) next(ctx context.Context) bool {
+	k.start.Do(func() { go k.pump() })
+	select {
+	case _, ok := <-k.keys:
+		return ok
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -45,12 +64,12 @@ func (k *keyboard) pump() {
 // which closes detached.
 func (k *keyboard) reader(ctx context.Context) (in io.Reader, detached <-chan struct{}) {
 	k.start.Do(func() { go k.pump() })
-	r := &keyReader{ctx: ctx, keys: k.keys, detached: make(chan struct{})}
+	r := &keyReader{ended: ctx.Done(), keys: k.keys, detached: make(chan struct{})}
 	return r, r.detached
 }
 
 type keyReader struct {
-	ctx      context.Context
+	ended    <-chan struct{}
 	keys     <-chan []byte
 	rest     []byte
 	detached chan struct{}
@@ -62,13 +81,9 @@ func (r *keyReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 && !r.done {
 		select {
 		case keys, ok := <-r.keys:
-			r.rest, r.done = keys, !ok
-		case <-r.ctx.Done():
+			r.take(keys, ok)
+		case <-r.ended:
 			r.done = true
-		}
-		if i := bytes.IndexByte(r.rest, detachByte); i >= 0 {
-			r.rest, r.done = r.rest[:i], true
-			close(r.detached)
 		}
 	}
 	if len(r.rest) == 0 {
@@ -79,14 +94,19 @@ func (r *keyReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// take accepts what was typed, up to Ctrl-].
+func (r *keyReader) take(keys []byte, ok bool) {
+	r.rest, r.done = keys, !ok
+	if i := bytes.IndexByte(keys, detachByte); i >= 0 {
+		r.rest, r.done = keys[:i], true
+		close(r.detached)
+	}
+}
+
 // rawTerminal switches a terminal to raw mode, in which each key goes to the
-// guest, Ctrl-C too. The returned function switches back. For anything but a
-// terminal both do nothing.
+// guest, Ctrl-C too. The returned function switches back.
 func rawTerminal(f *os.File) (restore func(), err error) {
 	fd := int(f.Fd())
-	if !term.IsTerminal(fd) {
-		return func() {}, nil
-	}
 	state, err := term.MakeRaw(fd)
 	if err != nil {
 		return nil, err
@@ -94,5 +114,32 @@ func rawTerminal(f *os.File) (restore func(), err error) {
 	return func() { _ = term.Restore(fd, state) }, nil
 }
 
-// IsTerminal tells whether a person sits at f.
+// IsTerminal tells whether f is a terminal.
 func IsTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && IsTerminal(f)
+}
+
+// width is the number of columns of the terminal that w is.
+func width(w io.Writer) int {
+	const usual = 80
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return usual
+}
+
+// interactive tells whether a person sits at in and out, and this program has
+// the terminal to itself: one in the background would be stopped for touching it.
+func interactive(in *os.File, out io.Writer) bool {
+	if !IsTerminal(in) || !isTerminal(out) {
+		return false
+	}
+	// A terminal that is not the controlling one knows no foreground.
+	group, err := unix.IoctlGetInt(int(in.Fd()), unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp()
+}

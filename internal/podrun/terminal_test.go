@@ -58,12 +58,23 @@ func TestLogReader(t *testing.T) {
 }
 
 func TestBar(t *testing.T) {
-	for _, d := range []*Pull{{Total: -1, Bytes: 5}, {Total: 10, Bytes: 20}, {Waiting: true}, {Total: 3 << 30, Bytes: 1 << 30, Rate: 1e6}} {
-		if s := bar(d); s == "" {
-			t.Errorf("bar(%+v) is empty", d)
+	third := &Pull{Total: 3 << 30, Bytes: 1 << 30, Rate: 1 << 20}
+	for _, c := range []struct {
+		pull  *Pull
+		width int
+		want  string
+	}{
+		{third, 100, "pulling x  [==========                    ]  33%  1.0 GiB of 3.0 GiB, 1.0 MiB/s"},
+		{third, 60, "pulling x  [===        ]  33%  1.0 GiB of 3.0 GiB, 1.0 MiB/s"},
+		{third, 52, "pulling x   33%  1.0 GiB of 3.0 GiB, 1.0 MiB/s"},
+		{third, 20, "pulling x   33%  1.0"},
+		{third, -1, ""},
+		{&Pull{Total: -1, Bytes: 5}, 80, "pulling x  5 B, 0 B/s"},
+		{&Pull{Total: 10, Bytes: 20}, 80, "pulling x  [==============================] 100%  20 B of 10 B, 0 B/s"},
+		{&Pull{Waiting: true, Total: -1}, 80, "pulling x  waits for other downloads"},
+	} {
+		if got := bar("pulling x", c.pull, c.width); got != c.want {
+			t.Errorf("bar of %+v in %d columns is\n%q, want\n%q", c.pull, c.width, got, c.want)
 		}
-	}
-	if s := bar(&Pull{Total: 3 << 30, Bytes: 1 << 30, Rate: 1 << 20}); s != "[==========                    ]  33%  1.0 GiB of 3.0 GiB, 1.0 MiB/s" {
-		t.Errorf("bar is %q", s)
 	}
 }
