@@ -46,7 +46,7 @@ func exitOf(e qemu.Ending) exit {
 	case qemu.Killed:
 		return exit{exitKilled, reasonError, "the VM was ended by force: " + e.Detail}
 	case qemu.GuestPanic:
-		return exit{exitError, reasonGuestPanic, "the guest's kernel panicked" + detail(e)}
+		return exit{exitError, reasonGuestPanic, "the guest's kernel panicked"}
 	case qemu.OOMKilled:
 		return exit{exitKilled, reasonOOMKilled, "the kernel killed QEMU for want of memory" + detail(e)}
 	case qemu.HostSignal:
