@@ -26,7 +26,8 @@ trailing_space() { files | xargs -0r grep -nIE '[[:blank:]]+$' -- | head -20; }
 no_final_newline() { files | while IFS= read -r -d '' f; do [ ! -s "$f" ] || ! grep -qI . "$f" || [ -z "$(tail -c 1 "$f")" ] || echo "$f: no newline at the end"; done; }
 scripts() { files | while IFS= read -r -d '' f; do if head -n 1 "$f" | grep -qE '^#!.*/(ba)?sh'; then printf '%s\0' "$f"; fi; done; }
 script_syntax() { scripts | xargs -0rn1 bash -n; }
-not_executable() { scripts | while IFS= read -r -d '' f; do [ -x "$f" ] || echo "$f: begins with #! but is not executable"; done; }
+# What stands in testdata is what a guest will get, not ours to run.
+not_executable() { scripts | while IFS= read -r -d "" f; do case $f in */testdata/*) continue ;; esac; [ -x "$f" ] || echo "$f: begins with #! but is not executable"; done; }
 in_module() { (cd "$1" && shift && "$@"); }
 
 for module in . e2e; do
