@@ -17,9 +17,10 @@ const (
 
 // LogOptions say what a Log reads and writes.
 type LogOptions struct {
-	// Source is the file QEMU appends the console's output to (chardev options
-	// logfile and logappend=on). It must exist. How far it was read is kept
-	// beside it, in a file of the same name with the ending ".pos".
+	// Source is the file QEMU appends the console's output to (QAPI's
+	// ChardevFile with append). It must exist. How far it was read is kept
+	// beside it, in a file of the same name with the ending ".pos" in place of
+	// its own.
 	Source string
 	// Path is the log file as the CRI has it (PodSandboxConfig.log_directory
 	// and ContainerConfig.log_path joined). It is made when missing, its
