@@ -408,7 +408,7 @@ func TestRunBadInput(t *testing.T) {
 	}{
 		"no image":      {"nosuch", "", nil, []string{"pulling the image", "virtlet.cloud/nosuch"}},
 		"a page":        {"page", "", nil, []string{"virtlet.cloud/page", "looks like an HTML page", "qcow2"}},
-		"never pulled":  {"tiny", "    imagePullPolicy: Never\n", nil, []string{"virtlet.cloud/tiny is not on this machine", "imagePullPolicy is Never"}},
+		"never pulled":  {"unpulled", "    imagePullPolicy: Never\n", nil, []string{"virtlet.cloud/unpulled is not on this machine", "imagePullPolicy is Never"}},
 		"host network":  {"tiny", "  hostNetwork: true\n", nil, []string{"hostNetwork", "network of its own"}},
 		"no QEMU":       {"tiny", "", []string{"--qemu-binary=/nonexistent/qemu"}, []string{"/nonexistent/qemu", "install QEMU"}},
 		"no plugins":    {"tiny", "", []string{"--cni-bin-dir=/nonexistent"}, []string{"bridge", "/nonexistent"}},
