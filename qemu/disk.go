@@ -90,6 +90,14 @@ const (
 	acceptedMedia   = "nothing, " + string(MediaDisk) + " or " + string(MediaCDROM)
 )
 
+// MaxDisks is how many disks there may be on a bus.
+func MaxDisks(bus DiskBus) int {
+	if bus == BusSCSI {
+		return maxSCSIDisks
+	}
+	return maxVirtioDisks
+}
+
 // addDisks adds the disks in the guest's order. A disk's place is its number
 // among the disks of its bus.
 func addDisks(b *builder) error {

@@ -22,6 +22,10 @@ func (r *Runtime) rootPath(uid string) string { return filepath.Join(r.podDir(ui
 // files. They do not depend on each other. newRoot tells whether a root disk
 // was made, also on an error.
 func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) (newRoot bool, err error) {
+	vols, err := r.volumesOf(v, spec)
+	if err != nil {
+		return false, err
+	}
 	if err := os.MkdirAll(r.vmDir(p.uid(), v.id), 0o700); err != nil {
 		return false, err
 	}
@@ -30,7 +34,7 @@ func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) (
 		newRoot, err = r.makeRoot(p, v, spec, image)
 		return err
 	})
-	g.Go(func() error { return r.makeSeed(p, v, spec) })
+	g.Go(func() error { return r.makeSeed(p, v, spec, vols) })
 	g.Go(func() error { return r.makeConsoleFile(p, v) })
 	err = g.Wait()
 	return newRoot, err
@@ -152,8 +156,8 @@ func imageName(c *store.Container) string {
 }
 
 // makeSeed writes the cloud-init disk.
-func (r *Runtime) makeSeed(p *pod, v *vm, spec *vmpod.VM) error {
-	seed := seedOf(p, spec)
+func (r *Runtime) makeSeed(p *pod, v *vm, spec *vmpod.VM, vols *volumes) error {
+	seed := seedOf(p, spec, vols)
 	files, err := seed.Render()
 	if err != nil {
 		return fmt.Errorf("cloud-init disk: %w", err)

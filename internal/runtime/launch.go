@@ -20,6 +20,7 @@ import (
 // plan is the exact machine that a start will spawn.
 type plan struct {
 	spec      *vmpod.VM
+	volumes   *volumes
 	inv       qemu.Invocation
 	resources *specs.LinuxResources
 }
@@ -27,7 +28,7 @@ type plan struct {
 // launch spawns the paused machine. On an error whatever it left is found
 // through the record: the cgroup and the run directory.
 func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine, error) {
-	files, err := r.openFiles(v, plan.inv)
+	files, err := r.openFiles(v, plan)
 	defer closeAll(files)
 	if err != nil {
 		return nil, err
@@ -44,11 +45,15 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	inv, err := qemu.Build(r.machineConfig(v, spec, state), state.Capabilities)
+	vols, err := r.volumesOf(v, spec)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{spec: spec, inv: inv, resources: spec.Resources(string(state.Accel.Accel), tbSizeMiB)}, nil
+	inv, err := qemu.Build(r.machineConfig(v, spec, vols, state), state.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	return &plan{spec: spec, volumes: vols, inv: inv, resources: spec.Resources(string(state.Accel.Accel), tbSizeMiB)}, nil
 }
 
 func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string]*os.File) (*qemu.Machine, error) {
@@ -72,25 +77,25 @@ func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string
 
 // openFiles opens what the invocation asks for. What was opened is returned
 // also on an error, for the caller to close.
-func (r *Runtime) openFiles(v *vm, inv qemu.Invocation) (map[string]*os.File, error) {
+func (r *Runtime) openFiles(v *vm, plan *plan) (map[string]*os.File, error) {
 	files := map[string]*os.File{}
-	for _, need := range inv.Files {
+	for _, need := range plan.inv.Files {
 		if files[need.Name] != nil {
 			continue // a queue of a tap that is open already
 		}
-		if err := r.openFile(v, need, files); err != nil {
+		if err := r.openFile(v, plan.volumes, need, files); err != nil {
 			return files, fmt.Errorf("%s: %w", need.Name, err)
 		}
 	}
 	return files, nil
 }
 
-func (r *Runtime) openFile(v *vm, need qemu.FileNeed, files map[string]*os.File) error {
+func (r *Runtime) openFile(v *vm, vols *volumes, need qemu.FileNeed, files map[string]*os.File) error {
 	kind, rest, _ := strings.Cut(need.Name, ":")
 	if kind == "tap" {
 		return openTaps(v.pod.network(), rest, files)
 	}
-	path, err := r.pathOf(v, need.Name)
+	path, err := r.pathOf(v, vols, need.Name)
 	if err != nil {
 		return err
 	}
@@ -103,7 +108,7 @@ func (r *Runtime) openFile(v *vm, need qemu.FileNeed, files map[string]*os.File)
 }
 
 // pathOf is the file behind a name that machineConfig gave.
-func (r *Runtime) pathOf(v *vm, name string) (string, error) {
+func (r *Runtime) pathOf(v *vm, vols *volumes, name string) (string, error) {
 	dir := r.vmDir(v.pod.uid(), v.id)
 	switch name {
 	case "disk:" + rootDisk:
@@ -114,6 +119,11 @@ func (r *Runtime) pathOf(v *vm, name string) (string, error) {
 		return filepath.Join(dir, seedFile), nil
 	case qemu.FileConsoleLog:
 		return filepath.Join(dir, consoleFile), nil
+	}
+	if kind, id, _ := strings.Cut(name, ":"); kind == "disk" {
+		if path, ok := vols.pathOf(id); ok {
+			return path, nil
+		}
 	}
 	return "", errors.New("no file is known by this name")
 }

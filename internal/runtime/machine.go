@@ -20,10 +20,9 @@ const (
 	debugSocket = "debug.sock"
 )
 
-// machineConfig is the machine for a VM: the root disk first, the cloud-init
-// disk last, a NIC for each interface of the pod.
-func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, state *HypervisorState) qemu.Config {
-	bus := qemu.DiskBus(spec.DiskDriver)
+// machineConfig is the machine for a VM: the root disk first, then the pod's
+// volumes, the cloud-init disk last; a NIC for each interface of the pod.
+func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *HypervisorState) qemu.Config {
 	return qemu.Config{
 		Name:        machineName(spec),
 		UUID:        spec.UUID,
@@ -35,14 +34,18 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, state *HypervisorState) q
 		MemoryBytes: spec.MemoryBytes,
 		TBSizeMiB:   tbSizeMiB,
 		NICs:        r.nics(v),
-		Disks: []qemu.Disk{
-			{
-				ID: rootDisk, Bus: bus, Format: qemu.FormatQCow2, BootIndex: 1, Serial: rootDisk,
-				Backing: []qemu.Backing{{Format: qemu.FormatQCow2}},
-			},
-			{ID: seedDisk, Bus: bus, Media: qemu.MediaCDROM, Format: qemu.FormatRaw, ReadOnly: true, Serial: seedDisk},
-		},
+		Disks:       machineDisks(vols),
+		Shares:      vols.machineShares(),
 	}
+}
+
+func machineDisks(vols *volumes) []qemu.Disk {
+	all := []qemu.Disk{{
+		ID: rootDisk, Bus: vols.bus, Format: qemu.FormatQCow2, BootIndex: 1, Serial: rootDisk,
+		Backing: []qemu.Backing{{Format: qemu.FormatQCow2}},
+	}}
+	all = append(all, vols.machineDisks()...)
+	return append(all, qemu.Disk{ID: seedDisk, Bus: vols.bus, Media: qemu.MediaCDROM, Format: qemu.FormatRaw, ReadOnly: true, Serial: seedDisk})
 }
 
 // tbSizeMiB bounds the translation buffer of an emulated VM; it is part of

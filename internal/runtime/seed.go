@@ -9,7 +9,7 @@ import (
 )
 
 // seedOf is what the guest is told at its first boot.
-func seedOf(p *pod, spec *vmpod.VM) cloudinit.Seed {
+func seedOf(p *pod, spec *vmpod.VM, vols *volumes) cloudinit.Seed {
 	seed := cloudinit.Seed{
 		Type:           cloudinit.ImageType(spec.CloudInit.ImageType),
 		InstanceID:     spec.Name + "." + spec.Namespace,
@@ -18,6 +18,7 @@ func seedOf(p *pod, spec *vmpod.VM) cloudinit.Seed {
 		MetaData:       spec.CloudInit.MetaData,
 		UserData:       spec.CloudInit.UserData,
 		UserDataScript: spec.CloudInit.UserDataScript,
+		Files:          vols.files,
 	}
 	for _, e := range spec.Env {
 		seed.Env = append(seed.Env, cloudinit.EnvVar(e))
@@ -25,6 +26,7 @@ func seedOf(p *pod, spec *vmpod.VM) cloudinit.Seed {
 	if n := p.network(); n != nil && !spec.CloudInit.ForceDHCP {
 		seed.Network = seedNetwork(n.Record())
 	}
+	vols.seed.AddTo(&seed)
 	return seed
 }
 

@@ -24,8 +24,8 @@ func Parse(s *runtimeapi.PodSandboxConfig, c *runtimeapi.ContainerConfig) (*VM, 
 	vm.noteOverhead(s.GetLinux())
 	vm.readSecurity(c.GetLinux().GetSecurityContext(), &bad)
 	vm.readEnv(c.GetEnvs(), &bad)
-	vm.readMounts(c.GetMounts())
-	checkDevices(c, &bad)
+	vm.readMounts(c.GetMounts(), &bad)
+	vm.readDevices(c, &bad)
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
@@ -155,25 +155,5 @@ func (v *VM) readEnv(envs []*runtimeapi.KeyValue, bad *problems) {
 			continue
 		}
 		v.Env = append(v.Env, EnvVar{Name: e.GetKey(), Value: string(e.GetValue())})
-	}
-}
-
-// readMounts notes each mount. kubelet always adds some of its own.
-func (v *VM) readMounts(mounts []*runtimeapi.Mount) {
-	for _, m := range mounts {
-		v.note("mount " + shorten(m.GetContainerPath()) + " is not carried into the guest by this version")
-	}
-}
-
-func checkDevices(c *runtimeapi.ContainerConfig, bad *problems) {
-	for i, d := range c.GetDevices() {
-		what := "block volumes: "
-		if d.GetContainerPath() == "/" {
-			what = "a persistent root file system: "
-		}
-		bad.add(fmt.Sprintf("devices[%d].container_path", i), d.GetContainerPath(), what+errNotYet.Error(), "")
-	}
-	for i, d := range c.GetCDIDevices() {
-		bad.add(fmt.Sprintf("CDI_devices[%d].name", i), d.GetName(), "CDI devices: "+errNotYet.Error(), "")
 	}
 }

@@ -44,10 +44,10 @@ func TestParse(t *testing.T) {
 		UUID: PodUUID(pod.UID), Image: "sha256:abc", UserImage: "virtlet.cloud/cirros", MemoryBytes: 512 << 20,
 		Env: []EnvVar{{"A", "1"}, {"my.var-x", "two words"}}, TTY: true, Stdin: true, GracePeriod: 30 * time.Second, OOMScoreAdj: 900,
 	}
-	want.Notes = []string{
-		"mount /etc/hosts is not carried into the guest by this version",
-		"mount /dev/termination-log is not carried into the guest by this version",
-		"mount /var/run/secrets/kubernetes.io/serviceaccount is not carried into the guest by this version",
+	want.Mounts = []Mount{
+		{"/etc/hosts", "/var/lib/kubelet/pods/x/etc-hosts", false},
+		{"/dev/termination-log", "/var/lib/kubelet/pods/x/log", false},
+		{"/var/run/secrets/kubernetes.io/serviceaccount", "/var/lib/kubelet/pods/x/volumes/kubernetes.io~projected/t", true},
 	}
 	if !reflect.DeepEqual(vm, want) {
 		t.Errorf("got  %+v\nwant %+v", vm, want)
@@ -172,13 +172,11 @@ func TestContainerRefused(t *testing.T) {
 		edit func(*runtimeapi.ContainerConfig)
 		want string
 	}{
-		"no name":         {func(c *runtimeapi.ContainerConfig) { c.Metadata = nil }, "container metadata.name: is missing"},
-		"no image":        {func(c *runtimeapi.ContainerConfig) { c.Image = nil }, "image.image: is missing"},
-		"little memory":   {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = 4 << 20 }, `resources.limits.memory = "4194304": too little`},
-		"hugepages":       {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.HugepageLimits[0].Limit = 1 << 21 }, `resources.limits.hugepages-2MB = "2097152": is not supported yet`},
-		"persistent root": {func(c *runtimeapi.ContainerConfig) { c.Devices = []*runtimeapi.Device{{ContainerPath: "/"}} }, `devices[0].container_path = "/": a persistent root file system: is not supported yet`},
-		"block volume":    {func(c *runtimeapi.ContainerConfig) { c.Devices = []*runtimeapi.Device{{ContainerPath: "/dev/x"}} }, `devices[0].container_path = "/dev/x": block volumes: is not supported yet`},
-		"CDI":             {func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices[0].name"},
+		"no name":       {func(c *runtimeapi.ContainerConfig) { c.Metadata = nil }, "container metadata.name: is missing"},
+		"no image":      {func(c *runtimeapi.ContainerConfig) { c.Image = nil }, "image.image: is missing"},
+		"little memory": {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = 4 << 20 }, `resources.limits.memory = "4194304": too little`},
+		"hugepages":     {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.HugepageLimits[0].Limit = 1 << 21 }, `resources.limits.hugepages-2MB = "2097152": is not supported yet`},
+		"CDI":           {func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices[0].name"},
 		"group alone": {func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.RunAsGroup = &runtimeapi.Int64Value{Value: 5}
 		}, "securityContext.runAsGroup"},

@@ -99,6 +99,10 @@ type VM struct {
 	MemoryBytes int64
 	// Env are the container's variables in their order.
 	Env []EnvVar
+	// Mounts are the container's, in their order.
+	Mounts []Mount
+	// Devices are the container's, in their order.
+	Devices []Device
 	// TTY, Stdin and StdinOnce are the container's fields of these names.
 	TTY, Stdin, StdinOnce bool
 	// GracePeriod is the pod's termination grace period, 0 when CRI does not tell.
