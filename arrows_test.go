@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"internal/httpd":      {},
 	"internal/ids":        {},
 	"internal/images":     {},
+	"internal/kube":       {},
 	"internal/store":      {},
 	"internal/unixsock":   {},
 	"internal/version":    {},
@@ -37,16 +38,16 @@ var arrows = map[string][]string{
 
 	"internal/runtime": {
 		"cloudinit", "disks", "netns", "qemu", "qmp",
-		"internal/console", "internal/ids", "internal/images", "internal/store", "internal/unixsock", "internal/vmpod",
+		"internal/console", "internal/ids", "internal/images", "internal/kube", "internal/store", "internal/unixsock", "internal/vmpod",
 	},
 	"internal/cri": {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/api": {"internal/images"},
 	"internal/daemon": {
 		"disks", "netns", "qemu",
-		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images",
+		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
-	"internal/podrun": {},
+	"internal/podrun": {"internal/kube"},
 
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
 	"cmd/qemulet":           {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},

@@ -27,6 +27,8 @@ type Config struct {
 	CgroupDriver  string
 	StreamAddress string
 
+	ObjectsDir string
+
 	ImageTranslationDir    string
 	RegexpImageTranslation bool
 	DownloadProtocol       string
@@ -79,6 +81,9 @@ func (c *Config) derive() {
 	}
 	if c.APISocket == "" {
 		c.APISocket = filepath.Join(c.RunDir, "api.sock")
+	}
+	if c.ObjectsDir == "" {
+		c.ObjectsDir = filepath.Join(c.RunDir, "objects")
 	}
 }
 
