@@ -16,6 +16,7 @@
 package images
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -80,6 +81,10 @@ type Options struct {
 	// TranslationDir holds the translation files, read for each pull.
 	// "" or a missing directory: no translation.
 	TranslationDir string
+	// Mappings lists the translations that are objects of the cluster, anew for
+	// each pull; they count before those of files. Its error is passed to Warn.
+	// It must not wait for long. nil: there are none.
+	Mappings func(context.Context) ([]Mapping, error)
 	// NoRegexp switches regexp rules off.
 	NoRegexp bool
 	// Protocol is put in front of a URL without "://": "https" (when empty) or "http".

@@ -144,16 +144,16 @@ func (s *Store) Downloads() []Download {
 
 // Resolve tells how a pull of the name would be translated now. The error is an
 // errdefs.ErrInvalidArgument.
-func (s *Store) Resolve(ref string) (Resolution, error) {
+func (s *Store) Resolve(ctx context.Context, ref string) (Resolution, error) {
 	n, err := ParseName(ref)
 	if err != nil {
 		return Resolution{}, err
 	}
-	return s.resolve(n), nil
+	return s.resolve(ctx, n), nil
 }
 
-func (s *Store) resolve(n Name) Resolution {
-	return Translate(n, LoadTranslations(s.opts.TranslationDir, s.opts.Warn), TranslateOptions{
+func (s *Store) resolve(ctx context.Context, n Name) Resolution {
+	return Translate(n, s.translations(ctx), TranslateOptions{
 		Protocol: s.opts.Protocol, NoRegexp: s.opts.NoRegexp, Warn: s.opts.Warn,
 	})
 }
@@ -171,7 +171,7 @@ func (s *Store) run(ctx context.Context, n Name, auth *Auth, prog *progress) (Im
 	case <-ctx.Done():
 		return Image{}, context.Cause(ctx)
 	}
-	res := s.resolve(n)
+	res := s.resolve(ctx, n)
 	u, err := parseURL(n, res)
 	if err != nil {
 		return Image{}, err
