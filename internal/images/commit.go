@@ -77,7 +77,6 @@ func (s *Store) commitData(hex string, p *part, c checked) error {
 	if err := p.rename(path); err != nil {
 		return err
 	}
-	s.ix.forgetData(hex)
 	s.checked[hex] = c
 	s.step("data renamed")
 	return syncDir(s.dataDir)
@@ -108,7 +107,7 @@ func (s *Store) commitLink(n Name, hex string) error {
 		if err := removeIfExists(filepath.Join(s.linksDir, alias)); err != nil {
 			return err
 		}
-		s.ix.forgetLink(alias)
+		ix.forgetLink(alias)
 		s.step("alias removed")
 	}
 	return syncDir(s.linksDir)
@@ -125,7 +124,6 @@ func (s *Store) replaceLink(path, hex string) error {
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	s.ix.forgetLink(filepath.Base(path))
 	return nil
 }
 

@@ -81,6 +81,7 @@ func TestCrash(t *testing.T) {
 		s := testStore(t)
 		translateAll(t, s, url)
 		mustPull(t, s, "other")
+		mustPull(t, s, "x")
 		mustPull(t, s, ref)
 		f.set("/x", fresh)
 		c := &snapshots{t: t, src: s.opts.Dir}
@@ -106,7 +107,22 @@ func TestCrash(t *testing.T) {
 			t.Errorf("left: %s", got)
 		}
 	}
+	// Both names go together, though not at one moment.
+	remove2 := func(s *Store) {
+		for _, name := range []string{"x", "x:2"} {
+			if err := s.Remove(context.Background(), name); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := names(t, s); got != "other:latest" {
+			t.Errorf("left: %s", got)
+		}
+	}
+	relink := func(s *Store) { // a pull by digest of what is stored moves no data
+		mustPull(t, s, "x@sha256:"+hexSum(other))
+	}
 	const both = "other:latest x:latest"
+	seen := map[string]bool{}
 	for _, c := range []struct {
 		what, before string
 		change       func(*Store)
@@ -116,6 +132,8 @@ func TestCrash(t *testing.T) {
 		{"update", "x", pull("x"), []string{both}, 9},
 		{"update with another spelling", "x", pull("virtlet.cloud/x"), []string{both, "other:latest virtlet.cloud/x:latest"}, 10},
 		{"remove", "x", remove, []string{both, "other:latest"}, 3},
+		{"remove with another name", "x:2", remove2, []string{"other:latest x:2 x:latest", "other:latest x:2", both, "other:latest"}, 4},
+		{"another name for stored data", "x", relink, []string{both}, 3},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			s, snaps := prepare(t, c.before)
@@ -124,7 +142,18 @@ func TestCrash(t *testing.T) {
 			if len(snaps.at) < c.steps {
 				t.Errorf("only these steps: %v", snaps.at)
 			}
+			for _, step := range snaps.at {
+				seen[step] = true
+			}
 			snaps.check(c.allowed, c.change)
 		})
+	}
+	for _, step := range []string{
+		"part created", "part written", "part synced", "before data", "data renamed", "before link", "link made", "link renamed",
+		"alias removed", "link removed", "before data removed", "data removed",
+	} {
+		if !seen[step] {
+			t.Errorf("no crash at %q", step)
+		}
 	}
 }

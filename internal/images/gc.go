@@ -99,7 +99,7 @@ func (s *Store) collect(used map[string]bool, before uint64) (done bool, _ error
 		s.step("before data removed")
 		errs = append(errs, removeIfExists(filepath.Join(s.dataDir, hex)))
 		delete(s.checked, hex)
-		s.ix.forgetData(hex)
+		ix.forgetData(hex)
 		s.step("data removed")
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -114,7 +114,7 @@ func (ix *index) outdated() []string {
 	current := ix.current()
 	var files []string
 	for file, l := range ix.links {
-		if newest, ok := current[l.name.key()]; ok && newest.file != file {
+		if newest, ok := current[l.key]; ok && newest.file != file {
 			files = append(files, file)
 		}
 	}

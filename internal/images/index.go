@@ -4,22 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
-)
 
-// settle is how long after a directory's last change its mtime is trusted to
-// show the next one: several times the coarsest clock tick of Linux.
-const settle = 50 * time.Millisecond
+	"golang.org/x/sys/unix"
+)
 
 // index is the store as it was read from the disk.
 type index struct {
-	dataStamp, linksStamp stamp
-
 	data  map[string]dataFile // by hex digest
 	links map[string]link     // by file name
 
@@ -28,7 +23,7 @@ type index struct {
 
 // tables are made of an index's data and links.
 type tables struct {
-	built  bool           // and nothing was forgotten since
+	built  bool           // and nothing has changed since
 	images []Image        // sorted by first name, then digest
 	byID   map[string]int // into images
 	byHex  map[string]int
@@ -36,115 +31,133 @@ type tables struct {
 }
 
 type dataFile struct {
+	id           string
 	size, blocks int64 // bytes
 }
 
 type link struct {
-	file  string // below links
-	name  Name
-	hex   string // what it points to, "" when to nothing of ours
-	mtime time.Time
+	file      string // below links
+	name      Name
+	text, key string // of the name
+	hex       string // what it points to, "" when to nothing of ours
+	mtime     time.Time
 }
 
-// stamp tells whether a directory changed since it was read.
-type stamp struct {
-	mtime   time.Time
-	trusted bool // an equal mtime means that nothing has changed
+func newIndex() *index {
+	return &index{data: map[string]dataFile{}, links: map[string]link{}}
 }
 
-// readStamp must be called before the directory is read: a change while reading
-// is then seen next time.
-func readStamp(dir string, now time.Time) (stamp, error) {
-	fi, err := os.Stat(dir)
-	if err != nil {
-		return stamp{}, err
+// update reads what has changed. After an error it must not be used any more.
+func (ix *index) update(dataDir, linksDir string, data, links changes) error {
+	if err := ix.updateData(dataDir, data); err != nil {
+		return err
 	}
-	return stamp{mtime: fi.ModTime(), trusted: now.Sub(fi.ModTime()) > settle}, nil
+	if err := ix.updateLinks(linksDir, links); err != nil {
+		return err
+	}
+	if !ix.built {
+		ix.build(dataDir)
+	}
+	return nil
 }
 
-// unchanged tells whether what was read at old is what is there at s.
-func (s stamp) unchanged(old stamp) bool {
-	return old.trusted && old.mtime.Equal(s.mtime)
-}
-
-// readIndex reads the directories that may have changed, and returns old if none
-// has. What old knows about files that are still there is not looked up again:
-// data files never change, and a link is judged by its target.
-func readIndex(dataDir, linksDir string, old *index) (_ *index, err error) {
-	if old == nil {
-		old = &index{}
+func (ix *index) updateData(dir string, c changes) error {
+	if c.all {
+		return ix.readData(dir)
 	}
-	now := time.Now()
-	ix := &index{data: old.data, links: old.links}
-	if ix.dataStamp, err = readStamp(dataDir, now); err != nil {
-		return nil, err
-	}
-	if ix.linksStamp, err = readStamp(linksDir, now); err != nil {
-		return nil, err
-	}
-	sameData, sameLinks := ix.dataStamp.unchanged(old.dataStamp), ix.linksStamp.unchanged(old.linksStamp)
-	if sameData && sameLinks {
-		return old, nil
-	}
-	if !sameData {
-		if ix.data, err = readData(dataDir, old.data); err != nil {
-			return nil, err
+	for name := range c.names {
+		fi, err := os.Lstat(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-	}
-	if !sameLinks {
-		if ix.links, err = readLinks(linksDir, old.links); err != nil {
-			return nil, err
-		}
-	}
-	if sameLinks && old.built && maps.Equal(ix.data, old.data) {
-		// Only a part file came or went.
-		ix.tables = old.tables
-		return ix, nil
-	}
-	ix.build(dataDir)
-	return ix, nil
-}
-
-// forgetData makes the next readIndex look the data file up again.
-func (ix *index) forgetData(hex string) {
-	if ix != nil {
-		ix.dataStamp.trusted, ix.built = false, false
-		delete(ix.data, hex)
-	}
-}
-
-// forgetLink makes the next readIndex look the link up again.
-func (ix *index) forgetLink(file string) {
-	if ix != nil {
-		ix.linksStamp.trusted, ix.built = false, false
-		delete(ix.links, file)
-	}
-}
-
-func readData(dir string, old map[string]dataFile) (map[string]dataFile, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	data := make(map[string]dataFile, len(entries))
-	for _, e := range entries {
-		if !isHexDigest(e.Name()) || !e.Type().IsRegular() {
+		if err != nil || !isData(name, fi.Mode().Type()) {
+			ix.forgetData(name)
 			continue
 		}
-		d, known := old[e.Name()]
-		if !known {
-			fi, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			d = dataFile{size: fi.Size(), blocks: blocks(fi)}
-		}
-		data[e.Name()] = d
+		ix.setData(name, fi)
 	}
-	return data, nil
+	return nil
+}
+
+func (ix *index) updateLinks(dir string, c changes) error {
+	if c.all {
+		return ix.readLinks(dir)
+	}
+	if len(c.names) == 0 {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for name := range c.names {
+		if err := ix.readLink(d, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isData(name string, t fs.FileMode) bool { return isHexDigest(name) && t.IsRegular() }
+
+func (ix *index) setData(hex string, fi fs.FileInfo) {
+	old, known := ix.data[hex]
+	d := dataFile{id: old.id, size: fi.Size(), blocks: blocks(fi)}
+	if !known {
+		d.id = ID(hex)
+	}
+	if d != old {
+		ix.data[hex], ix.built = d, false
+	}
+}
+
+func (ix *index) forgetData(hex string) {
+	if _, known := ix.data[hex]; known {
+		delete(ix.data, hex)
+		ix.built = false
+	}
+}
+
+func (ix *index) setLink(l link) {
+	if ix.links[l.file] != l {
+		ix.links[l.file], ix.built = l, false
+	}
+}
+
+func (ix *index) forgetLink(file string) {
+	if _, known := ix.links[file]; known {
+		delete(ix.links, file)
+		ix.built = false
+	}
+}
+
+func (ix *index) readData(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		if !isData(e.Name(), e.Type()) {
+			continue
+		}
+		fi, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		there[e.Name()] = true
+		ix.setData(e.Name(), fi)
+	}
+	for hex := range ix.data {
+		if !there[hex] {
+			ix.forgetData(hex)
+		}
+	}
+	return nil
 }
 
 // blocks returns what a file occupies on the disk, in bytes.
@@ -155,48 +168,66 @@ func blocks(fi fs.FileInfo) int64 {
 	return fi.Size()
 }
 
-func readLinks(dir string, old map[string]link) (map[string]link, error) {
-	entries, err := os.ReadDir(dir)
+func (ix *index) readLinks(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	links := make(map[string]link, len(entries))
-	for _, e := range entries {
-		if e.Type() != fs.ModeSymlink {
-			continue
-		}
-		l, err := readLink(dir, e.Name(), old)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		links[l.file] = l
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
 	}
-	return links, nil
+	there := make(map[string]bool, len(names))
+	for _, name := range names {
+		there[name] = true
+		if err := ix.readLink(d, name); err != nil {
+			return err
+		}
+	}
+	for file := range ix.links {
+		if !there[file] {
+			ix.forgetLink(file)
+		}
+	}
+	return nil
 }
 
-func readLink(dir, file string, old map[string]link) (link, error) {
-	target, err := os.Readlink(filepath.Join(dir, file))
+// maxTarget is more than the length of any target of ours, in bytes.
+const maxTarget = 256
+
+// readLink reads one link of the directory. What is none, or gone, is forgotten.
+func (ix *index) readLink(dir *os.File, file string) error {
+	var target [maxTarget]byte
+	n, err := unix.Readlinkat(int(dir.Fd()), file, target[:])
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		ix.forgetLink(file)
+		return nil
+	}
 	if err != nil {
-		return link{}, err
+		return &fs.PathError{Op: "readlink", Path: filepath.Join(dir.Name(), file), Err: err}
 	}
-	hex := linkDigest(target)
-	if l, known := old[file]; known && l.hex == hex {
-		return l, nil
+	var st unix.Stat_t
+	err = unix.Fstatat(int(dir.Fd()), file, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		ix.forgetLink(file)
+		return nil
 	}
-	fi, err := os.Lstat(filepath.Join(dir, file))
 	if err != nil {
-		return link{}, err
+		return &fs.PathError{Op: "lstat", Path: filepath.Join(dir.Name(), file), Err: err}
 	}
-	return link{file: file, name: parseLinkName(file), hex: hex, mtime: fi.ModTime()}, nil
+	name := parseLinkName(file)
+	ix.setLink(link{
+		file: file, name: name, text: name.String(), key: name.key(),
+		hex: linkDigest(target[:n]), mtime: time.Unix(st.Mtim.Unix()),
+	})
+	return nil
 }
 
 // linkDigest returns the digest that a link's target names, "" for a target
 // that is none of ours.
-func linkDigest(target string) string {
-	if dir, hex := filepath.Split(target); filepath.Base(dir) == dataName && isHexDigest(hex) {
+func linkDigest(target []byte) string {
+	if dir, hex := filepath.Split(string(target)); len(target) < maxTarget && filepath.Base(dir) == dataName && isHexDigest(hex) {
 		return hex
 	}
 	return ""
@@ -204,22 +235,24 @@ func linkDigest(target string) string {
 
 // build makes images and the look-up maps of data and links.
 func (ix *index) build(dataDir string) {
-	named := map[string][]link{}
+	named := make(map[string][]link, len(ix.data))
 	for _, l := range ix.current() {
 		named[l.hex] = append(named[l.hex], l)
 	}
+	ix.images = make([]Image, 0, len(named))
 	for hex, links := range named {
-		ix.images = append(ix.images, newImage(hex, ix.data[hex].size, dataDir, links))
+		ix.images = append(ix.images, newImage(hex, ix.data[hex], dataDir, links))
 	}
 	slices.SortFunc(ix.images, func(a, b Image) int {
 		return cmp.Or(slices.Compare(a.Names, b.Names), cmp.Compare(a.Digest, b.Digest))
 	})
 	ix.built = true
-	ix.byID, ix.byHex, ix.byKey = map[string]int{}, map[string]int{}, map[string]int{}
+	n := len(ix.images)
+	ix.byID, ix.byHex, ix.byKey = make(map[string]int, n), make(map[string]int, n), make(map[string]int, n)
 	for i, img := range ix.images {
 		ix.byID[img.ID], ix.byHex[img.Digest] = i, i
 		for _, l := range named[img.Digest] {
-			ix.byKey[l.name.key()] = i
+			ix.byKey[l.key] = i
 		}
 	}
 }
@@ -234,9 +267,8 @@ func (ix *index) current() map[string]link {
 		if ix.data[l.hex].size == 0 {
 			continue
 		}
-		key := l.name.key()
-		if other, taken := newest[key]; !taken || l.newer(other) {
-			newest[key] = l
+		if other, taken := newest[l.key]; !taken || l.newer(other) {
+			newest[l.key] = l
 		}
 	}
 	return newest
@@ -246,11 +278,11 @@ func (l link) newer(other link) bool {
 	return cmp.Or(l.mtime.Compare(other.mtime), cmp.Compare(l.file, other.file)) > 0
 }
 
-func newImage(hex string, size int64, dataDir string, links []link) Image {
-	img := Image{ID: ID(hex), Digest: hex, Size: size, Path: filepath.Join(dataDir, hex)}
+func newImage(hex string, d dataFile, dataDir string, links []link) Image {
+	img := Image{ID: d.id, Digest: hex, Size: d.size, Path: dataDir + "/" + hex}
 	for _, l := range links {
 		if l.name.Digest == "" {
-			img.Names = append(img.Names, l.name.String())
+			img.Names = append(img.Names, l.text)
 		}
 		img.RepoDigests = append(img.RepoDigests, l.name.repo()+"@"+digestPrefix+hex)
 		if l.mtime.After(img.PulledAt) {
@@ -269,12 +301,12 @@ func (ix *index) linksOf(hex string) []string {
 	keys := map[string]bool{}
 	for _, l := range ix.links {
 		if l.hex == hex {
-			keys[l.name.key()] = true
+			keys[l.key] = true
 		}
 	}
 	var files []string
 	for file, l := range ix.links {
-		if l.hex == hex || keys[l.name.key()] && ix.byKeyHex(l.name.key()) == hex {
+		if l.hex == hex || keys[l.key] && ix.byKeyHex(l.key) == hex {
 			files = append(files, file)
 		}
 	}
@@ -295,7 +327,7 @@ func (ix *index) byKeyHex(key string) string {
 func (ix *index) aliases(n Name) []string {
 	var files []string
 	for file, l := range ix.links {
-		if l.name.key() == n.key() && file != n.linkName() {
+		if l.key == n.key() && file != n.linkName() {
 			files = append(files, file)
 		}
 	}

@@ -29,6 +29,7 @@ type Store struct {
 
 	mu        sync.Mutex
 	ix        *index // nil: read before use
+	watch     *watch // of dataDir and linksDir
 	checked   map[string]checked
 	sources   map[string]source // nil: read before use
 	downloads map[pullKey]*download
@@ -70,6 +71,10 @@ func Open(o Options) (*Store, error) {
 		}
 	}
 	s.cleanParts()
+	var err error
+	if s.watch, err = newWatch(s.dataDir, s.linksDir); err != nil {
+		o.Warn(fmt.Errorf("image store: changes are not told, so lists will take longer: %w", err))
+	}
 	return s, nil
 }
 
@@ -82,7 +87,11 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
-	return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.watch
+	s.watch = nil
+	return w.close()
 }
 
 // SetInUse sets how the store asks which images VMs use: the answer holds the
@@ -160,15 +169,18 @@ func (s *Store) find(refOrID string) (Image, error) {
 	return ix.find(refOrID)
 }
 
-// index returns the store's contents, read again if the directories have
-// changed. It needs s.mu.
+// index returns the store's contents, brought up to date with the directories.
+// It needs s.mu.
 func (s *Store) index() (*index, error) {
-	ix, err := readIndex(s.dataDir, s.linksDir, s.ix)
-	if err != nil {
+	data, links := s.watch.drain()
+	if s.ix == nil {
+		s.ix, data, links = newIndex(), changes{all: true}, changes{all: true}
+	}
+	if err := s.ix.update(s.dataDir, s.linksDir, data, links); err != nil {
+		s.ix = nil
 		return nil, fmt.Errorf("image store: %w", err)
 	}
-	s.ix = ix
-	return ix, nil
+	return s.ix, nil
 }
 
 // copies needs s.mu.

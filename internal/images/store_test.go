@@ -2,10 +2,12 @@ package images
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -339,23 +341,94 @@ func TestNothingIsDeletedBeforeUseIsKnown(t *testing.T) {
 	}
 }
 
+// Whoever changes the directories, the next list knows; with the kernel's help
+// and without.
 func TestChangesFromOutside(t *testing.T) {
-	s := testStore(t)
+	t.Run("watched", func(t *testing.T) { testChangesFromOutside(t, testStore(t)) })
+	t.Run("unwatched", func(t *testing.T) {
+		s := testStore(t)
+		if err := s.watch.close(); err != nil {
+			t.Fatal(err)
+		}
+		s.watch = nil
+		testChangesFromOutside(t, s)
+	})
+}
+
+func testChangesFromOutside(t *testing.T, s *Store) {
 	for i, link := range []string{"a", "b", "c"} {
 		put(t, s.opts.Dir, link, testImage(uint64(i), 1000))
 		if got := strings.Count(names(t, s), ":latest"); got != i+1 {
 			t.Errorf("%d images after %d", got, i+1)
 		}
 	}
-	// With a trusted index, too.
-	eventually(t, "the index is trusted", func() bool {
-		_ = names(t, s)
-		return s.ix.dataStamp.trusted && s.ix.linksStamp.trusted
-	})
 	if err := os.Remove(filepath.Join(s.linksDir, "b")); err != nil {
 		t.Fatal(err)
 	}
 	if got := names(t, s); got != "virtlet.cloud/a:latest virtlet.cloud/c:latest" {
+		t.Errorf("got %s", got)
+	}
+	// A link that is replaced as ln -sf and mv do it.
+	next := put(t, s.opts.Dir, "next", testImage(9, 1000))
+	if err := os.Rename(filepath.Join(s.linksDir, "next"), filepath.Join(s.linksDir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if img, err := s.Get(context.Background(), "a"); err != nil || img.Digest != next {
+		t.Errorf("%+v, %v", img, err)
+	}
+	// A file that is copied in slowly does not stay at its first length.
+	slow := filepath.Join(s.dataDir, next)
+	if err := os.WriteFile(slow, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(context.Background(), "a"); err == nil {
+		t.Error("an empty file is an image")
+	}
+	if err := os.WriteFile(slow, testImage(9, 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if img, err := s.Get(context.Background(), "a"); err != nil || img.Size != 1000 {
+		t.Errorf("%+v, %v", img, err)
+	}
+	// Directories that are replaced as a whole.
+	for _, dir := range []string{s.dataDir, s.linksDir} {
+		if err := os.Rename(dir, dir+".old"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(t, s.opts.Dir, "new", testImage(10, 1000))
+	if got := names(t, s); got != "virtlet.cloud/new:latest" {
+		t.Errorf("got %s", got)
+	}
+	put(t, s.opts.Dir, "newer", testImage(11, 1000))
+	if got := names(t, s); got != "virtlet.cloud/new:latest virtlet.cloud/newer:latest" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// More changes at once than the kernel remembers are not lost.
+func TestManyChangesFromOutside(t *testing.T) {
+	s := testStore(t)
+	put(t, s.opts.Dir, "x", testImage(1, 1000))
+	_ = names(t, s)
+	limit, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		t.Skip(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(limit)))
+	if err != nil || n > 1<<16 {
+		t.Skipf("%d events are remembered: %v", n, err)
+	}
+	a, b := filepath.Join(s.linksDir, "x"), filepath.Join(s.linksDir, "y")
+	for range n/4 + 1 {
+		if err := errors.Join(os.Rename(a, b), os.Rename(b, a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(a, b); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, s); got != "virtlet.cloud/y:latest" {
 		t.Errorf("got %s", got)
 	}
 }
