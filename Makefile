@@ -13,7 +13,7 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build run test unit lint bench fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl clean help
+.PHONY: build run test unit lint bench fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
@@ -23,7 +23,7 @@ run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=
 	@scripts/run.sh $(POD) $(ARGS)
 
 test: deps ## run all tests, with real virtual machines (installs what is missing, builds the guests)
-	@$(MAKE) -j3 build crictl guest-tiny guest-debian
+	@$(MAKE) -j3 build crictl critest guest-tiny guest-debian
 	@scripts/test.sh . e2e
 
 unit: deps ## run the tests of the packages only, not the end-to-end ones
@@ -52,6 +52,12 @@ crictl: bin/crictl ## build crictl, the CRI client of the end-to-end tests, into
 bin/crictl: e2e/go.mod e2e/go.sum
 	@mkdir -p bin
 	cd e2e && go build -ldflags '-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRITOOLS)' -o ../$@ sigs.k8s.io/cri-tools/cmd/crictl
+
+critest: bin/critest ## build critest, the tests that CRI's makers hold runtimes to, into bin/
+
+bin/critest: e2e/go.mod e2e/go.sum
+	@mkdir -p bin
+	cd e2e && go test -c -vet=off -ldflags '-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRITOOLS)' -o ../$@ sigs.k8s.io/cri-tools/cmd/critest
 
 clean: ## remove what was built here (guest images stay in their cache)
 	rm -rf bin
