@@ -55,7 +55,7 @@ func Binary(tb testing.TB, name string) string {
 	}
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		tb.Fatalf("%s is not built: run \"make build crictl\"", path)
+		tb.Fatalf("%s is not built: run \"make build crictl critest\"", path)
 	}
 	return path
 }

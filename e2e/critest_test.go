@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/qemulet/qemulet/e2e/node"
+)
+
+// critestDigest is of an image in a registry. No disk of ours has it, so critest is given another in its place.
+const critestDigest = "9700f9a2f5bf2c45f2f605a0bd3bce7cf37420ec9d3ed50ac2758413308766bf"
+
+// The specs of critest that say how a runtime keeps images. One more there is, "image status get image fields should
+// not have Uid|Username empty": it wants the users of four images to be those that their Dockerfiles name. Who
+// runs in a virtual machine is decided by the system on the disk, and the disk does not say.
+var critestSpecs = map[string][]string{
+	"Image Manager": {
+		"public image with tag should be pulled and removed",
+		"public image should timeout if requested",
+		"public image without tag should be pulled and removed",
+		"public image with digest should be pulled and removed",
+		"image status should support all kinds of references",
+		"listImage should get exactly 3 image in the result list",
+		"listImage should get exactly 3 repoTags in the result image",
+		"removing image by one tag should remove all tags",
+		"removing image from one registry should remove all tags from other registries",
+	},
+	"Image Consistency": {
+		"should not list or get image status immediately after removal",
+		"should list and get image status immediately after pulling",
+		"should not fail on simultaneous RemoveImage calls",
+	},
+	"Image Identifier Consistency": {
+		"should return the same image identifier across all APIs",
+		"should return the same image identifier when pulled from different registries",
+	},
+}
+
+// The names that critest has in it lead, by translation, to disks on a server of ours.
+func TestCritest(t *testing.T) {
+	t.Parallel()
+	n := node.Start(t, node.Options{})
+	disks := t.TempDir()
+	certificate := n.ServeTLS(t, http.FileServer(http.Dir(disks)))
+	digest := critestDisks(t, disks)
+	n.Translate(t, "critest.yaml", critestTranslation(certificate))
+
+	passed := runCritest(t, n, critestBinary(t, digest))
+	var want []string
+	for group, specs := range critestSpecs {
+		for _, spec := range specs {
+			want = append(want, group+" "+spec)
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(passed)
+	if !slices.Equal(passed, want) {
+		t.Errorf("passed:\n%s\nwant:\n%s", strings.Join(passed, "\n"), strings.Join(want, "\n"))
+	}
+	n.NoLeaks(t)
+}
+
+// critestDisks puts the disks into a directory, named as critest names the images, and returns the digest of the one
+// that is pulled by digest. A guest that boots stands for what critest starts.
+func critestDisks(t *testing.T, dir string) (digest string) {
+	t.Helper()
+	for _, name := range []string{"test-image-tag", "pause"} {
+		check(t, os.Symlink(node.Guest(t, "tiny"), filepath.Join(dir, name)))
+	}
+	for i, name := range []string{"test-image-latest", "test-image-digest", "test-image-1", "test-image-2", "test-image-3", "test-image-tags"} {
+		out, err := exec.Command("qemu-img", "create", "-q", "-f", "qcow2", filepath.Join(dir, name), fmt.Sprintf("%dM", i+1)).CombinedOutput()
+		if err != nil {
+			t.Fatalf("qemu-img create: %v: %s", err, out)
+		}
+	}
+	disk, err := os.ReadFile(filepath.Join(dir, "test-image-digest"))
+	check(t, err)
+	sum := sha256.Sum256(disk)
+	return hex.EncodeToString(sum[:])
+}
+
+func critestTranslation(certificate string) string {
+	return `translations:
+- regexp: '^(?:gcr\.io/k8s-staging-cri-tools|registry\.k8s\.io|k8s\.gcr\.io)/(.+)$'
+  url: https://127.0.0.1/$1
+transports:
+  "":
+    tls:
+      certificates:
+      - cert: |
+          ` + strings.ReplaceAll(strings.TrimSpace(certificate), "\n", "\n          ") + "\n"
+}
+
+// critestBinary is critest with another digest in it.
+func critestBinary(t *testing.T, digest string) string {
+	t.Helper()
+	program, err := os.ReadFile(node.Binary(t, "critest"))
+	check(t, err)
+	if !bytes.Contains(program, []byte(critestDigest)) {
+		t.Fatalf("critest does not pull by the digest %s any more", critestDigest)
+	}
+	path := filepath.Join(t.TempDir(), "critest")
+	check(t, os.WriteFile(path, bytes.ReplaceAll(program, []byte(critestDigest), []byte(digest)), 0o755))
+	return path
+}
+
+// runCritest returns the specs that passed.
+func runCritest(t *testing.T, n *node.Node, program string) (passed []string) {
+	t.Helper()
+	report := filepath.Join(t.TempDir(), "report.xml")
+	out, err := exec.CommandContext(seconds(t, 120), program,
+		"-runtime-endpoint", "unix://"+n.Socket(), "-ginkgo.junit-report", report, "-ginkgo.no-color", "-ginkgo.timeout", "100s",
+		"-ginkgo.focus", "Image Manager|Image Consistency|Image Identifier Consistency", "-ginkgo.skip", "Uid").CombinedOutput()
+	if err != nil {
+		t.Errorf("critest: %v\n%s", err, out)
+	}
+	var suites struct {
+		Cases []struct {
+			Name   string `xml:"name,attr"`
+			Status string `xml:"status,attr"`
+		} `xml:"testsuite>testcase"`
+	}
+	text, err := os.ReadFile(report)
+	check(t, err)
+	check(t, xml.Unmarshal(text, &suites))
+	for _, c := range suites.Cases {
+		// The labels behind the name, [Conformance] and others, are not part of it.
+		name, _, _ := strings.Cut(strings.TrimPrefix(c.Name, "[It] [k8s.io] "), " [")
+		if c.Status == "passed" && strings.HasPrefix(c.Name, "[It]") {
+			passed = append(passed, name)
+		}
+	}
+	return passed
+}
