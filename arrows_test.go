@@ -47,8 +47,10 @@ var arrows = map[string][]string{
 		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
-	"internal/podrun": {"internal/kube"},
+	"internal/podrun":   {"internal/kube"},
+	"internal/criproxy": {"internal/ids"},
 
+	"cmd/criproxy":          {"internal/criproxy", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
 	"cmd/qemulet":           {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},
 }
