@@ -92,17 +92,40 @@ func checkLinks(r Record) error {
 }
 
 func (l *links) checkNIC(nic Interface) error {
-	bridge, err := l.existing(nic.Bridge)
+	link, err := l.existing(nic.Name)
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{nic.Name, nic.Tap} {
-		port, err := l.existing(name)
-		if err != nil {
-			return err
-		}
+	tap, err := l.existing(nic.Tap)
+	if err != nil {
+		return err
+	}
+	errs := []error{l.checkFilter(tap, dropPriority)}
+	switch nic.Plumbing {
+	case PlumbingRedirect:
+		errs = append(errs, l.checkFilter(link, dropPriority), l.checkFilter(link, redirectPriority), l.checkFilter(tap, redirectPriority))
+	case PlumbingBridge:
+		errs = append(errs, l.checkFilter(link, dropPriority), l.checkPorts(nic.Bridge, link, tap))
+	}
+	return errors.Join(errs...)
+}
+
+func (l *links) checkFilter(link netlink.Link, priority uint16) error {
+	there, err := l.hasFilter(link, priority)
+	if err == nil && !there {
+		err = fmt.Errorf("link %s has lost its traffic-control filter with preference %d", link.Attrs().Name, priority)
+	}
+	return err
+}
+
+func (l *links) checkPorts(name string, ports ...netlink.Link) error {
+	bridge, err := l.existing(name)
+	if err != nil {
+		return err
+	}
+	for _, port := range ports {
 		if port.Attrs().MasterIndex != bridge.Attrs().Index {
-			return fmt.Errorf("link %s is not a port of %s", name, nic.Bridge)
+			return fmt.Errorf("link %s is not a port of %s", port.Attrs().Name, name)
 		}
 	}
 	return nil

@@ -1,16 +1,17 @@
 // Package netns gives a virtual machine the network of a pod: a pinned network namespace, the pod's CNI network attached
-// to it, and per interface a persistent tap that a hypervisor opens, bridged to the link the CNI plugins made.
+// to it, and per interface a persistent tap that a hypervisor opens, joined to the link the CNI plugins made.
 //
 // The guest takes the place of a container. It gets the MAC address the plugins gave to the link and learns the
 // addresses they assigned by DHCP; the link itself keeps neither, so that the pod's address is on the guest alone:
 //
 //	node's namespace            pod's namespace                                   guest
-//	CNI plugin's end ======== eth0 (random MAC, no address) -- br0 -- tap0 ====== NIC (MAC and address of the CNI result)
-//	                                                                    |
-//	                                                              DHCP server, bound to the tap
+//	CNI plugin's end ======== eth0 (no address) <=============> tap0 ============= NIC (MAC and address of the CNI result)
+//	                                                             |
+//	                                                       DHCP server, bound to the tap
 //
-// DHCP never crosses the bridge: the server reads and writes raw frames on the tap, and a traffic-control filter drops
-// what is addressed to a DHCP port in both directions (see package dhcp).
+// How frames pass between eth0 and the tap is the [Plumbing]: traffic control hands them over, or both are ports of a
+// bridge. DHCP does not pass: the server reads and writes raw frames on the tap, and a traffic-control filter drops what
+// is addressed to a DHCP port in both directions (see package dhcp).
 //
 // A [Manager] attaches and detaches pods. What must survive the daemon is on disk: the pinned namespace, libcni's cached
 // results, and a journal entry per pod that is written before the first plugin runs and removed after the last one has

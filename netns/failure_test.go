@@ -212,14 +212,3 @@ func TestBadPods(t *testing.T) {
 	}
 	n.assertClean()
 }
-
-func TestUnsupportedLinks(t *testing.T) {
-	n := newNode(t, chainedFake)
-	n.plugin("fake", `[ $CNI_COMMAND = DEL ] || { ip=$(nsenter --net=$CNI_NETNS ip -4 -o addr show eth0 | awk '{print $4}')
-		nsenter --net=$CNI_NETNS sh -c "ip link set eth0 name up0; ip link add link up0 name eth0 type macvlan mode bridge; ip addr flush dev up0; ip addr add $ip dev eth0"
-		`+prevResult+`; }`)
-	_, err := n.Setup(t.Context(), testPod(1))
-	if !errors.Is(err, ErrUnsupportedLink) || !strings.Contains(err.Error(), "eth0 is a macvlan") {
-		t.Errorf("Setup: %v", err)
-	}
-}

@@ -27,6 +27,7 @@ type savedLink struct {
 	MAC       HardwareAddr   `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Routes    []Route        `json:"routes,omitempty"`
+	AllMulti  bool           `json:"allMulti,omitempty"`
 }
 
 const (

@@ -32,6 +32,9 @@ type Options struct {
 	NetnsDir string
 	// PluginTimeout bounds one run of one plugin. A plugin that exceeds it is killed with all processes of its group.
 	PluginTimeout time.Duration
+	// Plumbing is how frames pass between the plugins' links and guests; empty means PlumbingAuto. A network that is there
+	// already keeps its own.
+	Plumbing Plumbing
 }
 
 // Manager attaches pods to the node's CNI network and detaches them. It is safe for concurrent use; calls for one pod
@@ -71,11 +74,14 @@ func (o Options) withDefaults() Options {
 	if o.PluginTimeout == 0 {
 		o.PluginTimeout = DefaultPluginTimeout
 	}
+	if o.Plumbing == "" {
+		o.Plumbing = PlumbingAuto
+	}
 	return o
 }
 
 func (o Options) validate() error {
-	var errs []error
+	errs := []error{o.Plumbing.validate()}
 	absolute := func(field, value string) {
 		if !filepath.IsAbs(value) {
 			errs = append(errs, fmt.Errorf("netns: option %s is %q: an absolute path is required", field, value))

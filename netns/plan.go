@@ -6,18 +6,20 @@ import (
 	"slices"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
 )
 
 // plannedNIC is a link that becomes a NIC of the guest.
 type plannedNIC struct {
-	observed *observedLink
-	nic      Interface
+	observed   *observedLink
+	nic        Interface
+	bridgeName string // of the bridge, if there will be one
 }
 
 // plan joins what the plugins report with what they made. The order of the NICs is the order of the result's addresses,
 // then of its remaining interfaces; everything else is believed of the kernel rather than of the report, in which
 // indexes, routes and gateways are often wrong or missing.
-func plan(result *types100.Result, observed []*observedLink, queues int) ([]plannedNIC, error) {
+func plan(result *types100.Result, observed []*observedLink, queues int) ([]*plannedNIC, error) {
 	if len(result.IPs) == 0 {
 		return nil, fmt.Errorf("netns: %w: it has no address", ErrBadResult)
 	}
@@ -25,18 +27,21 @@ func plan(result *types100.Result, observed []*observedLink, queues int) ([]plan
 	if err != nil {
 		return nil, err
 	}
-	var nics []plannedNIC
+	var nics []*plannedNIC
 	macs := make(map[string]string)
 	for i, o := range ordered {
-		nic, err := planNIC(result, o, i, queues)
+		nic, err := planNIC(result, o, queues)
 		if err != nil {
 			return nil, err
+		}
+		if nic.Tap == "" {
+			nic.Tap = freeName(observed, "tap", i)
 		}
 		if other, twice := macs[nic.MAC.String()]; twice {
 			return nil, fmt.Errorf("netns: %w: links %s and %s have the same MAC address %s", ErrBadResult, other, nic.Name, nic.MAC)
 		}
 		macs[nic.MAC.String()] = nic.Name
-		nics = append(nics, plannedNIC{observed: o, nic: nic})
+		nics = append(nics, &plannedNIC{observed: o, nic: nic, bridgeName: freeName(observed, "br", i)})
 	}
 	return nics, nil
 }
@@ -65,18 +70,31 @@ func order(result *types100.Result, observed []*observedLink) ([]*observedLink, 
 	return ordered, nil
 }
 
-func planNIC(result *types100.Result, o *observedLink, i, queues int) (Interface, error) {
+// freeName is the prefix with a number, unless the plugins have a link of that name.
+func freeName(observed []*observedLink, prefix string, i int) string {
+	name := fmt.Sprintf("%s%d", prefix, i)
+	if slices.ContainsFunc(observed, func(o *observedLink) bool { return o.name() == name }) {
+		return "vm" + name
+	}
+	return name
+}
+
+func planNIC(result *types100.Result, o *observedLink, queues int) (Interface, error) {
 	if err := checkKind(o); err != nil {
 		return Interface{}, err
 	}
 	attrs := o.link.Attrs()
 	nic := Interface{
 		Name:   attrs.Name,
-		Tap:    fmt.Sprintf("tap%d", i),
-		Bridge: fmt.Sprintf("br%d", i),
 		MAC:    HardwareAddr(attrs.HardwareAddr),
 		MTU:    attrs.MTU,
 		Queues: queues,
+	}
+	if tap, ok := o.link.(*netlink.Tuntap); ok {
+		nic.Plumbing, nic.Tap = PlumbingDirect, attrs.Name
+		if tap.Flags&netlink.TUNTAP_MULTI_QUEUE == 0 {
+			nic.Queues = 1
+		}
 	}
 	for _, p := range inOrderOf(result, o.addresses) {
 		nic.Addresses = append(nic.Addresses, reachable(p, o))
@@ -90,15 +108,23 @@ func planNIC(result *types100.Result, o *observedLink, i, queues int) (Interface
 	return nic, nil
 }
 
-// checkKind refuses links that do not work when their MAC address belongs to someone behind them.
+// checkKind refuses links that do not work when the guest is in the place of a container.
 func checkKind(o *observedLink) error {
 	kind, attrs := o.link.Type(), o.link.Attrs()
-	switch kind {
-	case "macvlan", "macvtap", "ipvlan", "ipvtap", "tuntap", "bridge":
-		return fmt.Errorf("netns: %w: link %s is a %s; veth and other Ethernet links are accepted", ErrUnsupportedLink, attrs.Name, kind)
+	refuse := func(why string) error {
+		return fmt.Errorf("netns: %w: link %s is of the kind %s, %s; veth, macvlan, macvtap, vlan, tap and Ethernet devices are accepted",
+			ErrUnsupportedLink, attrs.Name, kind, why)
 	}
-	if attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6 {
-		return fmt.Errorf("netns: %w: link %s (%s) is not Ethernet", ErrUnsupportedLink, attrs.Name, kind)
+	tap, isTap := o.link.(*netlink.Tuntap)
+	switch {
+	case kind == "ipvlan" || kind == "ipvtap":
+		return refuse("which hands out packets by the addresses that it has itself, and so none to a guest")
+	case kind == "bridge":
+		return refuse("whose ports are in the pod's namespace as well")
+	case isTap && tap.Mode != netlink.TUNTAP_MODE_TAP:
+		return refuse("but not Ethernet (a tun)")
+	case attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6:
+		return refuse("but not Ethernet")
 	}
 	return nil
 }

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// plumb puts the guest in the place of the pod's links: each becomes a port of a bridge whose other port is a tap. It
-// returns the DHCP sockets on the taps (nil for a NIC without an IPv4 address). It runs inside the namespace.
-func (l *links) plumb(nics []plannedNIC) (sockets []dhcp.Conn, err error) {
+// plumb puts the guest in the place of the pod's links, each of which is joined to a tap. It notes in the NICs how that
+// was done, and returns the DHCP sockets on the taps (nil for a NIC without an IPv4 address). It runs inside the namespace.
+func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Conn, err error) {
 	defer func() {
 		if err != nil {
 			closeConns(sockets)
@@ -26,7 +26,7 @@ func (l *links) plumb(nics []plannedNIC) (sockets []dhcp.Conn, err error) {
 		return nil, err
 	}
 	for _, p := range nics {
-		tap, err := l.plumbNIC(p)
+		tap, err := l.plumbNIC(p, want)
 		if err != nil {
 			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)
 		}
@@ -39,16 +39,32 @@ func (l *links) plumb(nics []plannedNIC) (sockets []dhcp.Conn, err error) {
 	return sockets, nil
 }
 
-func (l *links) plumbNIC(p plannedNIC) (tapIndex int, err error) {
+func (l *links) plumbNIC(p *plannedNIC, want Plumbing) (tapIndex int, err error) {
 	if err := l.strip(p.observed); err != nil {
 		return 0, err
 	}
-	bridge, err := l.createBridge(p.nic)
+	tap, err := l.prepareTap(p)
 	if err != nil {
 		return 0, err
 	}
-	if err := createTap(p.nic.Tap, p.nic.Queues); err != nil {
+	// The filters come first: nothing passes without them.
+	if err := l.dropIngress(tap, dhcp.GuestFilter()); err != nil {
 		return 0, err
+	}
+	if p.nic.Plumbing != PlumbingDirect {
+		if err := l.dropIngress(p.observed.index(), dhcp.NetworkFilter()); err != nil {
+			return 0, err
+		}
+	}
+	return tap, l.wire(p, tap, want)
+}
+
+// prepareTap makes a tap, or takes the one that the plugins have made, and sets it up.
+func (l *links) prepareTap(p *plannedNIC) (index int, err error) {
+	if p.nic.Plumbing != PlumbingDirect {
+		if err := createTap(p.nic.Tap, p.nic.Queues); err != nil {
+			return 0, err
+		}
 	}
 	tap, err := l.LinkByName(p.nic.Tap)
 	if err != nil {
@@ -57,48 +73,13 @@ func (l *links) plumbNIC(p plannedNIC) (tapIndex int, err error) {
 	if err := l.LinkSetMTU(tap, p.nic.MTU); err != nil {
 		return 0, fmt.Errorf("set MTU %d on %s: %w", p.nic.MTU, p.nic.Tap, err)
 	}
-	// The filters come first: nothing crosses the bridge without them.
-	if err := l.dropIngress(tap.Attrs().Index, "no-dhcp-out", dhcp.GuestFilter()); err != nil {
-		return 0, err
+	if err := l.LinkSetUp(tap); err != nil {
+		return 0, fmt.Errorf("set %s up: %w", p.nic.Tap, err)
 	}
-	if err := l.dropIngress(p.observed.index(), "no-dhcp-in", dhcp.NetworkFilter()); err != nil {
-		return 0, err
-	}
-	return tap.Attrs().Index, l.connect(bridge, p.observed.link, tap)
+	return tap.Attrs().Index, nil
 }
 
-// createBridge makes a bridge that is no more than a cable: it learns no addresses, so that a guest's address that
-// moves is never looked for on the wrong side, and floods multicast.
-func (l *links) createBridge(nic Interface) (*netlink.Bridge, error) {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = nic.Bridge, nic.MTU, randomMAC()
-	ageing, snooping := uint32(0), false
-	bridge := &netlink.Bridge{LinkAttrs: attrs, AgeingTime: &ageing, MulticastSnooping: &snooping}
-	err := l.LinkAdd(bridge)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil, fmt.Errorf("make bridge %s: %w: the kernel's module bridge is needed (modprobe bridge)", nic.Bridge, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make bridge %s: %w", nic.Bridge, err)
-	}
-	return bridge, nil
-}
-
-func (l *links) connect(bridge netlink.Link, ports ...netlink.Link) error {
-	for _, port := range ports {
-		if err := l.LinkSetMasterByIndex(port, bridge.Attrs().Index); err != nil {
-			return fmt.Errorf("make %s a port of %s: %w", port.Attrs().Name, bridge.Attrs().Name, err)
-		}
-	}
-	for _, link := range append(ports, bridge) {
-		if err := l.LinkSetUp(link); err != nil {
-			return fmt.Errorf("set %s up: %w", link.Attrs().Name, err)
-		}
-	}
-	return nil
-}
-
-// strip takes addresses, routes and the MAC address from a link: they are the guest's now.
+// strip takes addresses and routes from a link: they are the guest's now.
 func (l *links) strip(o *observedLink) error {
 	for _, p := range o.addresses {
 		if !p.Addr().Is4() {
@@ -117,9 +98,6 @@ func (l *links) strip(o *observedLink) error {
 		if err := l.RouteDel(&r); err != nil && !errors.Is(err, errNoRoute) {
 			return fmt.Errorf("remove route %s: %w", r, err)
 		}
-	}
-	if err := l.LinkSetHardwareAddr(o.link, randomMAC()); err != nil {
-		return fmt.Errorf("change MAC address: %w", err)
 	}
 	return nil
 }

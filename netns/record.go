@@ -21,9 +21,12 @@ type Record struct {
 type Interface struct {
 	// Name is the link's name in the pod's namespace as the plugins made it: "eth0" for the first.
 	Name string `json:"name"`
-	// Tap and Bridge are links of ours in the pod's namespace.
+	// Plumbing tells how frames pass between the link and the guest.
+	Plumbing Plumbing `json:"plumbing"`
+	// Tap and Bridge are links of ours in the pod's namespace; there is a bridge with PlumbingBridge only, and with
+	// PlumbingDirect the tap is the plugins' link itself.
 	Tap    string `json:"tap"`
-	Bridge string `json:"bridge"`
+	Bridge string `json:"bridge,omitempty"`
 	// MAC is the guest's address: the one the plugins gave to the link.
 	MAC HardwareAddr `json:"mac"`
 	// MTU in bytes, of the link, the tap, the bridge and the guest's NIC.

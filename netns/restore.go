@@ -14,7 +14,7 @@ import (
 const errNoRoute = unix.ESRCH
 
 // save notes what restore needs.
-func save(nics []plannedNIC) []savedLink {
+func save(nics []*plannedNIC) []savedLink {
 	var saved []savedLink
 	for _, p := range nics {
 		saved = append(saved, savedLink{
@@ -22,6 +22,7 @@ func save(nics []plannedNIC) []savedLink {
 			MAC:       p.nic.MAC,
 			Addresses: p.observed.addresses,
 			Routes:    p.observed.routes,
+			AllMulti:  p.observed.link.Attrs().Allmulti != 0,
 		})
 	}
 	return saved
@@ -76,6 +77,11 @@ func (l *links) restoreLink(s savedLink) error {
 	}
 	if err := l.LinkSetHardwareAddr(link, net.HardwareAddr(s.MAC)); err != nil {
 		errs = append(errs, fmt.Errorf("netns: restore MAC address of %s: %w", s.Name, err))
+	}
+	if !s.AllMulti {
+		if err := l.LinkSetAllmulticastOff(link); err != nil {
+			errs = append(errs, fmt.Errorf("netns: restore multicast filter of %s: %w", s.Name, err))
+		}
 	}
 	for _, p := range s.Addresses {
 		addr := &netlink.Addr{IPNet: toIPNet(p), Flags: unix.IFA_F_NODAD}

@@ -14,7 +14,7 @@ import (
 	"github.com/qemulet/qemulet/netns/dhcp"
 )
 
-// Setup gives a pod its network: a namespace, the CNI network attached to it, tap, bridge and DHCP for each interface.
+// Setup gives a pod its network: a namespace, the CNI network attached to it, a tap and DHCP for each interface.
 // When it returns, taps can be opened and the guest's requests are answered.
 //
 // On an error everything is undone, with a time limit of its own when ctx has ended; if that fails too, the error matches
@@ -192,7 +192,7 @@ func pluginNames(list *libcni.NetworkConfigList) string {
 	return strings.Join(names, ", ")
 }
 
-func (s *setup) plan(result *types100.Result) ([]plannedNIC, error) {
+func (s *setup) plan(result *types100.Result) ([]*plannedNIC, error) {
 	observed, err := s.links.observe()
 	if err != nil {
 		return nil, err
@@ -204,19 +204,19 @@ func (s *setup) plan(result *types100.Result) ([]plannedNIC, error) {
 	return nics, nil
 }
 
-func (s *setup) plumb(nics []plannedNIC) (sockets []dhcp.Conn, err error) {
+func (s *setup) plumb(nics []*plannedNIC) (sockets []dhcp.Conn, err error) {
 	s.journal.links = save(nics)
 	if err := s.m.writeLinks(s.journal); err != nil {
 		return nil, err
 	}
 	err = within(s.ns, func() error {
-		sockets, err = s.links.plumb(nics)
+		sockets, err = s.links.plumb(nics, s.m.o.Plumbing)
 		return err
 	})
 	return sockets, err
 }
 
-func (s *setup) record(result *types100.Result, nics []plannedNIC) Record {
+func (s *setup) record(result *types100.Result, nics []*plannedNIC) Record {
 	r := Record{
 		Pod:       s.journal.Pod,
 		Network:   s.list.Name,

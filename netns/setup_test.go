@@ -16,7 +16,14 @@ import (
 )
 
 func TestGuestTakesThePlaceOfAContainer(t *testing.T) {
+	for _, plumbing := range []Plumbing{PlumbingRedirect, PlumbingBridge} {
+		t.Run(string(plumbing), func(t *testing.T) { guestTakesThePlaceOfAContainer(t, plumbing) })
+	}
+}
+
+func guestTakesThePlaceOfAContainer(t *testing.T, plumbing Plumbing) {
 	n := newNode(t, bridgeNet())
+	n.o.Plumbing = plumbing
 	wire := startCapture(t)
 	p := testPod(1)
 	network := n.setup(p)
@@ -39,7 +46,7 @@ func TestGuestTakesThePlaceOfAContainer(t *testing.T) {
 	if routes := told["staticroutes"]; routes != "" {
 		t.Errorf("DHCP: staticroutes = %q beside a lone default route", routes)
 	}
-	if !n.subnet().Contains(ip) || nic.Name != "eth0" || nic.MTU != 1460 {
+	if !n.subnet().Contains(ip) || nic.Name != "eth0" || nic.MTU != 1460 || nic.Plumbing != plumbing {
 		t.Errorf("interface %+v, address %s", nic, ip)
 	}
 
@@ -143,37 +150,57 @@ func TestCaptureWouldSeeALeak(t *testing.T) {
 }
 
 func TestNamespaceHasNeitherAddressNorIPv6(t *testing.T) {
-	n := newNode(t, bridgeNet())
-	network := n.setup(testPod(1))
-	nic := network.Interfaces()[0]
-	inPod(t, network.Record(), func(l *links) error {
-		if names := linkNames(l); !reflect.DeepEqual(names, []string{"br0", "eth0", "lo", "tap0"}) {
-			t.Errorf("links %v", names)
+	for plumbing, names := range map[Plumbing][]string{
+		PlumbingBridge:   {"br0", "eth0", "lo", "tap0"},
+		PlumbingRedirect: {"eth0", "lo", "tap0"},
+	} {
+		t.Run(string(plumbing), func(t *testing.T) {
+			n := newNode(t, bridgeNet())
+			n.o.Plumbing = plumbing
+			network := n.setup(testPod(1))
+			inPod(t, network.Record(), func(l *links) error {
+				if got := linkNames(l); !reflect.DeepEqual(got, names) {
+					t.Errorf("links %v", got)
+				}
+				assertMute(t, l)
+				return assertLinks(t, l, network.Interfaces()[0], names)
+			})
+		})
+	}
+}
+
+// assertMute verifies that the pod's namespace has nothing to send from.
+func assertMute(t *testing.T, l *links) {
+	t.Helper()
+	addrs, err := l.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if !a.IP.IsLoopback() {
+			t.Errorf("address %s in the pod's namespace", a)
 		}
-		addrs, err := l.AddrList(nil, netlink.FAMILY_ALL)
-		for _, a := range addrs {
-			if !a.IP.IsLoopback() {
-				t.Errorf("address %s in the pod's namespace", a)
-			}
+	}
+	if routes, _ := l.RouteList(nil, netlink.FAMILY_V4); len(routes) > 0 {
+		t.Errorf("routes in the pod's namespace: %v", routes)
+	}
+}
+
+func assertLinks(t *testing.T, l *links, nic Interface, names []string) error {
+	for _, name := range names {
+		link, err := l.existing(name)
+		if err != nil || name == "lo" {
+			return err
 		}
-		routes, _ := l.RouteList(nil, netlink.FAMILY_V4)
-		if len(routes) > 0 {
-			t.Errorf("routes in the pod's namespace: %v", routes)
+		if link.Attrs().MTU != 1460 {
+			t.Errorf("MTU of %s is %d", name, link.Attrs().MTU)
 		}
-		for _, name := range []string{"eth0", "br0", "tap0"} {
-			link, err := l.existing(name)
-			if err != nil {
-				return err
-			}
-			if link.Attrs().MTU != 1460 {
-				t.Errorf("MTU of %s is %d", name, link.Attrs().MTU)
-			}
-			if name == "eth0" && link.Attrs().HardwareAddr.String() == nic.MAC.String() {
-				t.Errorf("the link still has the guest's MAC address")
-			}
+		hasMAC := link.Attrs().HardwareAddr.String() == nic.MAC.String()
+		if name == "eth0" && hasMAC != (nic.Plumbing == PlumbingRedirect) {
+			t.Errorf("the link has the MAC address %s, the guest %s", link.Attrs().HardwareAddr, nic.MAC)
 		}
-		return err
-	})
+	}
+	return nil
 }
 
 func TestPointToPointRoutesEveryNeighbour(t *testing.T) {

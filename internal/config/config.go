@@ -16,16 +16,19 @@ type Config struct {
 
 	CRISocket, APISocket string
 
-	CNIConfDir    string
-	CNIBinDirs    []string
-	CNITimeout    time.Duration
-	NetnsDir      string
-	QEMUBinary    string
-	QEMUUser      string
-	Accel         string
-	CPUModel      string
-	CgroupDriver  string
-	StreamAddress string
+	CNIConfDir string
+	CNIBinDirs []string
+	CNITimeout time.Duration
+	NetnsDir   string
+	// NetworkPlumbing is one of netns.Plumbing's values.
+	NetworkPlumbing string
+	VhostNet        bool
+	QEMUBinary      string
+	QEMUUser        string
+	Accel           string
+	CPUModel        string
+	CgroupDriver    string
+	StreamAddress   string
 
 	ObjectsDir string
 

@@ -80,6 +80,7 @@ func (n *node) newRuntime(cfg *config.Config) (*runtime.Runtime, error) {
 		CacheDir:      filepath.Join(cfg.StateDir, "cni"),
 		NetnsDir:      cfg.NetnsDir,
 		PluginTimeout: cfg.CNITimeout,
+		Plumbing:      netns.Plumbing(cfg.NetworkPlumbing),
 	})
 	if err != nil {
 		return nil, err
@@ -103,6 +104,7 @@ func (n *node) newRuntime(cfg *config.Config) (*runtime.Runtime, error) {
 		RunDir:          cfg.RunDir,
 		StateDir:        cfg.StateDir,
 		NetnsDir:        cfg.NetnsDir,
+		VhostNet:        cfg.VhostNet,
 		Credential:      credential,
 		DefaultCPUModel: cfg.CPUModel,
 		Log:             n.log,

@@ -110,6 +110,9 @@ func (r *Runtime) openFile(v *vm, vols *volumes, need qemu.FileNeed, files map[s
 // pathOf is the file behind a name that machineConfig gave.
 func (r *Runtime) pathOf(v *vm, vols *volumes, name string) (string, error) {
 	dir := r.vmDir(v.pod.uid(), v.id)
+	if strings.HasPrefix(name, "vhost:") {
+		return vhostDevice, nil
+	}
 	switch name {
 	case "disk:" + rootDisk:
 		return r.rootPath(v.pod.uid()), nil
@@ -138,7 +141,11 @@ func openTaps(n *netns.Network, name string, files map[string]*os.File) error {
 	if n == nil {
 		return errors.New("the pod has no network")
 	}
-	queues, err := n.OpenTap(i, 1)
+	links := n.Interfaces()
+	if i < 0 || i >= len(links) {
+		return fmt.Errorf("the pod has %d interfaces", len(links))
+	}
+	queues, err := n.OpenTap(i, links[i].Queues)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *Hyp
 		VCPUs:       spec.VCPUs,
 		MemoryBytes: spec.MemoryBytes,
 		TBSizeMiB:   tbSizeMiB,
-		NICs:        r.nics(v),
+		NICs:        r.nics(v, state.Accel.Accel),
 		Disks:       machineDisks(vols),
 		Shares:      vols.machineShares(),
 	}
@@ -56,14 +56,19 @@ func machineName(spec *vmpod.VM) string {
 	return fmt.Sprintf("%s/%s/%s", spec.Namespace, spec.Name, spec.ContainerName)
 }
 
-func (r *Runtime) nics(v *vm) []qemu.NIC {
+// nics are the guest's ends of the pod's interfaces, with as many queues as
+// their taps have.
+func (r *Runtime) nics(v *vm, accel qemu.Accel) []qemu.NIC {
 	n := v.pod.network()
 	if n == nil {
 		return nil
 	}
+	vhost := r.vhostNet(accel)
 	var nics []qemu.NIC
 	for i, link := range n.Interfaces() {
-		nics = append(nics, qemu.NIC{ID: fmt.Sprintf("net%d", i), MAC: link.MAC.String(), MTU: link.MTU})
+		nics = append(nics, qemu.NIC{
+			ID: fmt.Sprintf("net%d", i), MAC: link.MAC.String(), MTU: link.MTU, Queues: link.Queues, VhostNet: vhost,
+		})
 	}
 	return nics
 }

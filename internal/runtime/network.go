@@ -33,6 +33,7 @@ func networkPod(rec *store.Sandbox) netns.Pod {
 	pod.DNS.Servers, _ = dnsServers(cfg) // checked before there was a record
 	pod.DNS.Searches = cfg.GetDnsConfig().GetSearches()
 	pod.DNS.Options = cfg.GetDnsConfig().GetOptions()
+	pod.Queues = queues(cfg)
 	for _, m := range cfg.GetPortMappings() {
 		// CRI: a host port of 0 is none.
 		if m.GetHostPort() > 0 {
@@ -45,6 +46,16 @@ func networkPod(rec *store.Sandbox) netns.Pod {
 		}
 	}
 	return pod
+}
+
+// queues is how many queue pairs a NIC has: one for each virtual processor, as
+// far as that is of use.
+func queues(cfg *runtimeapi.PodSandboxConfig) int {
+	spec, err := vmpod.ParseSandbox(cfg)
+	if err != nil {
+		return 1 // refused before there was a record
+	}
+	return min(spec.VCPUs, netns.MaxQueues)
 }
 
 func dnsServers(cfg *runtimeapi.PodSandboxConfig) ([]netip.Addr, error) {

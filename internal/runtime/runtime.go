@@ -46,6 +46,8 @@ type Options struct {
 	RunDir, StateDir string
 	// NetnsDir is where network namespaces are pinned.
 	NetnsDir string
+	// VhostNet lets the kernel move the packets of VMs where it can.
+	VhostNet bool
 	// Credential is what QEMU runs as; nil means the daemon's own user.
 	Credential *syscall.Credential
 	// DefaultCPUModel is used by pods that name no CPU model.
