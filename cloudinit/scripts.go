@@ -87,6 +87,20 @@ const mountAt = `qemulet_mount() {
 }
 `
 
+// bindAt binds $1 to $2, unless it is already: then they are one file.
+const bindAt = `qemulet_bind() {
+	if [ ! -e "$1" ] || [ "$1" -ef "$2" ]; then
+		return 0
+	fi
+	if [ -d "$1" ]; then
+		mkdir -p "$2"
+	elif mkdir -p "${2%/*}" && [ ! -e "$2" ]; then
+		: >"$2"
+	fi || return 0
+	mount -o bind "$1" "$2" || echo "cannot mount $2" >&2
+}
+`
+
 // SymlinkScript links the devices to their paths; empty if there are none.
 func (v Volumes) SymlinkScript() string {
 	if len(v.Devices) == 0 {
@@ -105,20 +119,27 @@ func (v Volumes) MountScript() string {
 		return ""
 	}
 	text, mounts := "#!/bin/sh\n"+mountAt, ""
-	disks := false
+	disks, binds := false, false
 	for _, m := range v.Mounts {
 		mounts += m.command()
-		disks = disks || m.Tag == ""
+		binds = binds || m.Bind != ""
+		disks = disks || m.Tag == "" && m.Bind == ""
 	}
 	if disks {
 		text += findDisk + mountDisk
+	}
+	if binds {
+		text += bindAt
 	}
 	return text + mounts
 }
 
 func (m Mount) command() string {
-	if m.Tag != "" {
+	switch {
+	case m.Tag != "":
 		return command("qemulet_mount", m.Path, "-t", shareType, "-o", m.withAccess(shareOptions), m.Tag)
+	case m.Bind != "":
+		return command("qemulet_bind", m.Bind, m.Path)
 	}
 	access := "rw"
 	if m.ReadOnly {

@@ -32,6 +32,10 @@ type Seed struct {
 	InstanceID string
 	// Hostname becomes local-hostname.
 	Hostname string
+	// FQDN is the full name, if there is one and it is known: user-data's fqdn,
+	// unless MetaData or UserData name the host themselves. If it is Hostname,
+	// the host is called by it.
+	FQDN string
 	// SSHKeys are lines of authorized_keys for the image's default user.
 	SSHKeys []string
 	// MetaData replaces whole keys of the generated meta-data.

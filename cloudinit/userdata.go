@@ -38,7 +38,7 @@ func (s Seed) renderUserData() ([]byte, error) {
 		}
 	}
 	text := []byte("#cloud-config\n")
-	merged := Merge(s.UserData, generated)
+	merged := Merge(Merge(s.naming(), s.UserData), generated)
 	if len(merged) == 0 {
 		return text, nil
 	}
@@ -47,6 +47,24 @@ func (s Seed) renderUserData() ([]byte, error) {
 		return nil, err
 	}
 	return append(text, y...), nil
+}
+
+// naming gives the host its full name. cloud-init calls a host by the first label
+// only, if it is not told otherwise.
+func (s Seed) naming() map[string]any {
+	if s.FQDN == "" {
+		return nil
+	}
+	for _, key := range []string{"hostname", "fqdn", "local-hostname"} {
+		if s.UserData[key] != nil || s.MetaData[key] != nil {
+			return nil
+		}
+	}
+	naming := map[string]any{"fqdn": s.FQDN}
+	if s.FQDN == s.Hostname {
+		naming["prefer_fqdn_over_hostname"] = true
+	}
+	return naming
 }
 
 // generated is the part that comes from the machine, with lists only.

@@ -18,7 +18,7 @@ const (
 type Volumes struct {
 	// Devices get links to them.
 	Devices []DeviceLink
-	// Mounts are mounted, in this order.
+	// Mounts are mounted, in this order: those above before those below them.
 	Mounts []Mount
 }
 
@@ -29,10 +29,15 @@ type DeviceLink struct {
 	Path string
 }
 
-// Mount is a disk or a share on a directory.
+// Mount is a disk, a share, or something of the guest's own on a directory.
 type Mount struct {
-	// Tag is a 9p share's; empty means that Disk is mounted.
-	Tag  string
+	// Tag is a 9p share's.
+	Tag string
+	// Bind is a file or directory of the guest that shall be seen at Path too.
+	// It is bound when cloud-init's files are written, at the first boot and at
+	// each later one; if it is a file, so is Path.
+	Bind string
+	// Disk is mounted if Tag and Bind are empty.
 	Disk Disk
 	// Path is the directory, absolute.
 	Path     string
@@ -48,14 +53,19 @@ const (
 )
 
 // AddTo adds to a seed, after what is in it: the entries of mounts, the scripts as
-// files, the commands that link the devices at the first boot and at each later
-// one, and the script for MountScriptPlaceholder. In the mounts of s.UserData the
+// files, the commands that link devices and bind files at the first boot and at
+// each later one, and the script for MountScriptPlaceholder. In the mounts of s.UserData the
 // links, which do not exist yet when cloud-init mounts, are replaced by names of
 // the disks themselves; the map is copied for it.
 func (v Volumes) AddTo(s *Seed) {
 	symlink, mount := v.SymlinkScript(), v.MountScript()
+	binds := false
 	for _, m := range v.Mounts {
-		s.Mounts = append(s.Mounts, m.entry())
+		if m.Bind != "" {
+			binds = true // not before the files are written
+		} else {
+			s.Mounts = append(s.Mounts, m.entry())
+		}
 	}
 	var scripts []string
 	for _, script := range []struct{ path, text string }{{SymlinkScriptFile, symlink}, {MountScriptFile, mount}} {
@@ -66,9 +76,17 @@ func (v Volumes) AddTo(s *Seed) {
 	}
 	s.MountScript = strings.Join(scripts, "\n")
 	if symlink != "" {
-		s.RunCmd = append(s.RunCmd, []string{"sh", SymlinkScriptFile}, []string{"mkdir", "-p", perBootDir}, []string{"ln", "-sf", SymlinkScriptFile, perBootDir + "/"})
+		s.runAtBoot(SymlinkScriptFile)
 		s.UserData = v.nameDevices(s.UserData)
 	}
+	if binds {
+		s.runAtBoot(MountScriptFile)
+	}
+}
+
+// runAtBoot runs a script at the first boot and at each later one.
+func (s *Seed) runAtBoot(script string) {
+	s.RunCmd = append(s.RunCmd, []string{"sh", script}, []string{"mkdir", "-p", perBootDir}, []string{"ln", "-sf", script, perBootDir + "/"})
 }
 
 // entry is that of cloud-init's mounts, and of fstab(5).

@@ -331,3 +331,48 @@ func TestSymlinkScript(t *testing.T) {
 		}
 	})
 }
+
+// Files that belong into volumes are bound there once, on a file or directory that
+// is made if there is none.
+func TestBindScript(t *testing.T) {
+	v := Volumes{Mounts: []Mount{
+		{Tag: "data", Path: "/data"},
+		{Bind: "/mnt/own/a conf", Path: "/data/etc/a conf"},
+		{Bind: "/mnt/own/dir", Path: "/data/dir/conf.d"},
+		{Bind: "/mnt/own/none", Path: "/data/none"},
+		{Bind: "/mnt/own/bound", Path: "/data/bound"},
+	}}
+	shells(t, func(t *testing.T, shell []string) {
+		g := newGuest(t)
+		g.file("/mnt/own/a conf", "a")
+		g.file("/mnt/own/dir/x", "x")
+		g.file("/mnt/own/bound", "b")
+		g.link("/data/bound", "/mnt/own/bound") // one file under two names, as if bound
+		mounts, said := g.run(shell, v.MountScript())
+		want := "-t 9p -o trans=virtio,msize=262144 data /data\n" +
+			"-o bind /mnt/own/a conf /data/etc/a conf\n" +
+			"-o bind /mnt/own/dir /data/dir/conf.d\n"
+		if mounts != want || said != "" {
+			t.Errorf("mounted\n%swant\n%ssaid %q", mounts, want, said)
+		}
+		if st, err := os.Stat(g.path("/data/etc/a conf")); err != nil || !st.Mode().IsRegular() || st.Size() != 0 {
+			t.Errorf("no file to bind to: %v %v", st, err)
+		}
+		if st, err := os.Stat(g.path("/data/dir/conf.d")); err != nil || !st.IsDir() {
+			t.Errorf("no directory to bind to: %v", err)
+		}
+	})
+}
+
+// cloud-init mounts before it writes all files; so binding is left to the script.
+func TestBindsAtBoot(t *testing.T) {
+	var s Seed
+	Volumes{Mounts: []Mount{{Tag: "data", Path: "/data"}, {Bind: "/own/a", Path: "/data/a"}}}.AddTo(&s)
+	if len(s.Mounts) != 1 || s.Mounts[0][0] != "data" {
+		t.Errorf("mounts %q", s.Mounts)
+	}
+	want := [][]string{{"sh", MountScriptFile}, {"mkdir", "-p", perBootDir}, {"ln", "-sf", MountScriptFile, perBootDir + "/"}}
+	if !reflect.DeepEqual(s.RunCmd, want) {
+		t.Errorf("runcmd %q, want %q", s.RunCmd, want)
+	}
+}
