@@ -23,7 +23,7 @@ run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=
 	@scripts/run.sh $(POD) $(ARGS)
 
 test: deps ## run all tests, with real virtual machines (installs what is missing, builds the guests)
-	@$(MAKE) -j3 build crictl critest guest-tiny guest-debian
+	@$(MAKE) -j3 build crictl critest guest-tiny guest-tiny-9p guest-debian
 	@scripts/test.sh . e2e
 
 unit: deps ## run the tests of the packages only, not the end-to-end ones

@@ -15,7 +15,7 @@ import (
 // ShareOptions say as whom a directory is shared.
 type ShareOptions struct {
 	// UID and GID are those of the process that will do the guest's reading and
-	// writing. Neither is 0.
+	// writing. If UID is 0, nothing has to be done to let it.
 	UID, GID int
 	// ReadOnly refuses all writes.
 	ReadOnly bool
@@ -46,8 +46,8 @@ type Share struct {
 // as it is. Files of other owners are as open to the process as their modes are to
 // strangers.
 func OpenShare(path string, o ShareOptions) (Share, error) {
-	if o.UID <= 0 || o.GID <= 0 {
-		return Share{}, fmt.Errorf("share %s: user %d, group %d: accepted are those of an unprivileged user", path, o.UID, o.GID)
+	if o.UID < 0 || o.GID < 0 || o.UID > 0 && o.GID == 0 {
+		return Share{}, fmt.Errorf("share %s: user %d, group %d: accepted are those of an unprivileged user, or user 0", path, o.UID, o.GID)
 	}
 	s, err := openShare(path, o)
 	if err != nil {
@@ -64,7 +64,7 @@ func openShare(path string, o ShareOptions) (Share, error) {
 	if err != nil {
 		return Share{}, err
 	}
-	if o.ChownAll || owner == o.UID {
+	if o.ChownAll || o.UID == 0 || owner == o.UID {
 		f, err := openPlain(path, o.ReadOnly)
 		return Share{File: f}, err
 	}

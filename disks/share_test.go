@@ -207,10 +207,25 @@ func TestShareRefuses(t *testing.T) {
 			t.Errorf("%s: %+v, %v", path, s, err)
 		}
 	}
-	for _, o := range []ShareOptions{{}, {UID: 7}, {GID: 7}, {UID: -1, GID: -1}} {
+	for _, o := range []ShareOptions{{UID: 7}, {UID: -1, GID: 7}, {UID: 7, GID: -1}} {
 		if _, err := OpenShare(dir, o); err == nil || !strings.Contains(err.Error(), "unprivileged") {
 			t.Errorf("%+v: %v", o, err)
 		}
+	}
+}
+
+// Root needs nothing to be done for it.
+func TestShareOfRoot(t *testing.T) {
+	dir := sharedDir(t, "")
+	if s := openShared(t, dir, ShareOptions{}); s.Mapped || s.Note != "" {
+		t.Errorf("%+v", s)
+	}
+	s := openShared(t, dir, ShareOptions{ReadOnly: true})
+	if err := os.WriteFile(fmt.Sprintf("/proc/self/fd/%d/new", s.File.Fd()), nil, 0o600); !errors.Is(err, unix.EROFS) {
+		t.Errorf("writing to a read-only share: %v", err)
+	}
+	if got := owner(t, dir); got != "0:0" {
+		t.Errorf("it belongs to %s", got)
 	}
 }
 

@@ -45,8 +45,9 @@ type sharePort struct {
 // made as they are needed.
 const (
 	functionsPerPort = 8
-	maxShares        = maxSharePorts * functionsPerPort
-	maxTag           = 31
+	// MaxShares is how many shares a machine can have.
+	MaxShares = maxSharePorts * functionsPerPort
+	maxTag    = 31
 )
 
 var validTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
@@ -56,8 +57,8 @@ func addShares(b *builder) error {
 	tags := map[string]string{}
 	for i, s := range b.Shares {
 		field := fmt.Sprintf("shares[%d]", i)
-		if i >= maxShares {
-			return bad(field, "share number "+fmt.Sprint(i+1), "up to %d shares", maxShares)
+		if i >= MaxShares {
+			return bad(field, "share number "+fmt.Sprint(i+1), "up to %d shares", MaxShares)
 		}
 		if err := b.checkShare(field, s, tags); err != nil {
 			return err

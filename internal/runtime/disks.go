@@ -157,7 +157,11 @@ func imageName(c *store.Container) string {
 
 // makeSeed writes the cloud-init disk.
 func (r *Runtime) makeSeed(p *pod, v *vm, spec *vmpod.VM, vols *volumes) error {
-	seed := seedOf(p, spec, vols)
+	copies, err := vols.readCopies()
+	if err != nil {
+		return err
+	}
+	seed := seedOf(p, spec, vols, copies)
 	files, err := seed.Render()
 	if err != nil {
 		return fmt.Errorf("cloud-init disk: %w", err)

@@ -92,8 +92,15 @@ func (r *Runtime) openFiles(v *vm, plan *plan) (map[string]*os.File, error) {
 
 func (r *Runtime) openFile(v *vm, vols *volumes, need qemu.FileNeed, files map[string]*os.File) error {
 	kind, rest, _ := strings.Cut(need.Name, ":")
-	if kind == "tap" {
+	switch kind {
+	case "tap":
 		return openTaps(v.pod.network(), rest, files)
+	case "share":
+		f, err := r.openShare(vols, rest)
+		if err == nil {
+			files[need.Name] = f
+		}
+		return err
 	}
 	path, err := r.pathOf(v, vols, need.Name)
 	if err != nil {
@@ -106,6 +113,8 @@ func (r *Runtime) openFile(v *vm, vols *volumes, need qemu.FileNeed, files map[s
 	files[need.Name] = f
 	return nil
 }
+
+var errUnknownFile = errors.New("no file is known by this name")
 
 // pathOf is the file behind a name that machineConfig gave.
 func (r *Runtime) pathOf(v *vm, vols *volumes, name string) (string, error) {
@@ -128,7 +137,7 @@ func (r *Runtime) pathOf(v *vm, vols *volumes, name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", errors.New("no file is known by this name")
+	return "", errUnknownFile
 }
 
 // openTaps opens all queues of a NIC, whose ID is "net<n>".

@@ -28,6 +28,24 @@ type mountedFiles struct {
 	bytes int
 }
 
+// hostsFile, which kubelet makes for each pod, has the pod's name in it.
+const hostsFile = "/etc/hosts"
+
+// readCopies reads what is to be copied into the guest.
+func (v *volumes) readCopies() ([]cloudinit.WriteFile, error) {
+	var m mountedFiles
+	for _, c := range v.copies {
+		read := m.addFile
+		if c.object {
+			read = m.addVolume
+		}
+		if err := read(c.host, c.guest); err != nil {
+			return nil, fmt.Errorf("mount %s of the host's %s: %w", c.mount, c.host, err)
+		}
+	}
+	return m.files, nil
+}
+
 // addFile reads a file for the given path in the guest.
 func (m *mountedFiles) addFile(hostPath, guestPath string) error {
 	f, err := os.OpenFile(hostPath, openMounted, 0)

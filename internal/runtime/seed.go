@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"net"
+	"strings"
 
 	"github.com/qemulet/qemulet/cloudinit"
 	"github.com/qemulet/qemulet/internal/vmpod"
@@ -9,7 +10,7 @@ import (
 )
 
 // seedOf is what the guest is told at its first boot.
-func seedOf(p *pod, spec *vmpod.VM, vols *volumes) cloudinit.Seed {
+func seedOf(p *pod, spec *vmpod.VM, vols *volumes, files []cloudinit.WriteFile) cloudinit.Seed {
 	seed := cloudinit.Seed{
 		Type:           cloudinit.ImageType(spec.CloudInit.ImageType),
 		InstanceID:     spec.Name + "." + spec.Namespace,
@@ -18,7 +19,8 @@ func seedOf(p *pod, spec *vmpod.VM, vols *volumes) cloudinit.Seed {
 		MetaData:       spec.CloudInit.MetaData,
 		UserData:       spec.CloudInit.UserData,
 		UserDataScript: spec.CloudInit.UserDataScript,
-		Files:          vols.files,
+		FQDN:           fqdn(spec, files),
+		Files:          files,
 	}
 	for _, e := range spec.Env {
 		seed.Env = append(seed.Env, cloudinit.EnvVar(e))
@@ -28,6 +30,20 @@ func seedOf(p *pod, spec *vmpod.VM, vols *volumes) cloudinit.Seed {
 	}
 	vols.seed.AddTo(&seed)
 	return seed
+}
+
+// fqdn is the guest's full name, "" if it has none: the host name itself by
+// setHostnameAsFQDN, or what kubelet writes into /etc/hosts for a subdomain.
+func fqdn(spec *vmpod.VM, files []cloudinit.WriteFile) string {
+	if strings.Contains(spec.Hostname, ".") {
+		return spec.Hostname
+	}
+	for _, f := range files {
+		if f.Path == hostsFile {
+			return hostsName(f.Data, spec.Hostname)
+		}
+	}
+	return ""
 }
 
 // seedNetwork tells cloud-init what DHCP tells others.

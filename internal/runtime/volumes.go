@@ -21,8 +21,10 @@ type volumes struct {
 	disks []volumeDisk
 	// shares in the guest's order.
 	shares []share
-	// files are written into the guest by cloud-init.
-	files []cloudinit.WriteFile
+	// chownShares gives the shares to QEMU's user.
+	chownShares bool
+	// copies are written into the guest by cloud-init.
+	copies []copied
 	// seed is what cloud-init is told of the disks and shares.
 	seed cloudinit.Volumes
 	// notes belong into the pod's log.
@@ -40,15 +42,14 @@ type volumeDisk struct {
 
 // volumesOf works out a VM's volumes. It looks at the host and changes nothing.
 func (r *Runtime) volumesOf(v *vm, spec *vmpod.VM) (*volumes, error) {
-	vols := &volumes{bus: qemu.DiskBus(spec.DiskDriver)}
+	vols := &volumes{bus: qemu.DiskBus(spec.DiskDriver), chownShares: spec.ChownShares}
 	if err := vols.addDevices(spec.Devices); err != nil {
 		return nil, err
 	}
-	for _, m := range spec.Mounts {
-		if err := r.addMount(v, m, vols); err != nil {
-			return nil, fmt.Errorf("mount %s: %w", m.ContainerPath, err)
-		}
+	if err := vols.addMounts(v.pod.uid(), spec.Mounts); err != nil {
+		return nil, err
 	}
+	vols.noteScript(spec)
 	return vols, vols.checkLimit()
 }
 

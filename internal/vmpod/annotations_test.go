@@ -83,7 +83,8 @@ func TestAccepted(t *testing.T) {
 		{"VirtletCloudInitUserDataOverwrite", "true", func(*Settings) {}},
 		{"VirtletCloudInitUserDataSourceEncoding", "base64", func(*Settings) {}},
 		{"VirtletCloudInitUserDataSource", "", func(*Settings) {}},
-		{"VirtletChown9pfsMounts", "false", func(*Settings) {}},
+		{"VirtletChown9pfsMounts", "true", func(s *Settings) { s.ChownShares = true }},
+		{"VirtletChown9pfsMounts", "True", func(*Settings) {}},
 	} {
 		want := defaultSettings()
 		c.change(&want)
@@ -109,7 +110,6 @@ func TestRefused(t *testing.T) {
 		"VirtletCloudInitUserDataSourceKey": {"": "not supported yet", "k": "not supported yet"},
 		"VirtletSSHKeySource":               {"": "not supported yet", "secret/x": "not supported yet"},
 		"VirtletFilesFromDataSource":        {"": "not supported yet", "secret/x": "not supported yet"},
-		"VirtletChown9pfsMounts":            {"true": "not supported yet"},
 	} {
 		for value, want := range values {
 			_, err := settingsOf(name, value)

@@ -21,13 +21,6 @@ func notYetUnlessEmpty(_ *Settings, value string) error {
 	return errNotYet
 }
 
-func notYetIfTrue(_ *Settings, value string) error {
-	if isTrue(value) {
-		return errNotYet
-	}
-	return nil
-}
-
 func ignore(*Settings, string) error { return nil }
 
 // isTrue is how Virtlet reads a boolean: just these four bytes, and everything
@@ -103,6 +96,11 @@ func setUserData(s *Settings, value string) error {
 
 func setUserDataScript(s *Settings, value string) error {
 	s.CloudInit.UserDataScript = value
+	return nil
+}
+
+func setChownShares(s *Settings, value string) error {
+	s.ChownShares = isTrue(value)
 	return nil
 }
 

@@ -117,10 +117,10 @@ func annotations() []annotation {
 			example:  "1.5Gi",
 		},
 		{
-			name: "VirtletChown9pfsMounts", set: notYetIfTrue,
+			name: "VirtletChown9pfsMounts", set: setChownShares,
 			accepted: `"true"; everything else means no`,
 			initial:  "no",
-			effect:   "Gives shared directories, with all below them, to the user that QEMU runs as. It changes owners on the host.",
+			effect:   "Gives shared directories, with all below them, to the user that QEMU runs as. It changes owners on the host. Without it a guest's root may do there what root in a container may, and nobody's files change hands wherever the file system can map owners; elsewhere the directory itself is given away, which the pod's log tells.",
 			example:  "true",
 		},
 		{

@@ -38,6 +38,8 @@ type Settings struct {
 	// RootVolumeSize is the least virtual size of the root disk in bytes;
 	// 0 means that of the image. The image's size counts when it is larger.
 	RootVolumeSize int64
+	// ChownShares gives shared directories, with all in them, to QEMU's user.
+	ChownShares bool
 	// SystemUUID is what VirtletSystemUUID says, lower case, or empty.
 	SystemUUID string
 	// CloudInit is what the guest is told at its first boot.
