@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -47,17 +48,41 @@ func (s *Store) unlink(refOrID string) error {
 // by Pull and Remove themselves; others call it when a VM has been removed.
 // It does nothing before SetInUse.
 func (s *Store) GC(ctx context.Context) error {
+	_, err := s.Prune(ctx, PruneOptions{})
+	return err
+}
+
+// PruneOptions say what Prune takes for garbage.
+type PruneOptions struct {
+	// Unused adds the images that have names, but no VM uses.
+	Unused bool
+	// DryRun only tells what would be deleted.
+	DryRun bool
+}
+
+// Freed is data that was deleted.
+type Freed struct {
+	// Digest is the SHA-256 of the file in hex.
+	Digest string
+	// Names are those that the image had, sorted.
+	Names []string
+	// Bytes are the disk blocks that the file occupied.
+	Bytes int64
+}
+
+// Prune is GC by choice. It returns what it has deleted, beside an error, too.
+func (s *Store) Prune(ctx context.Context, o PruneOptions) ([]Freed, error) {
 	for {
 		if err := ctx.Err(); err != nil {
-			return err
+			return nil, err
 		}
 		used, before := s.used()
 		if used == nil {
-			return nil
+			return nil, nil
 		}
-		done, err := s.collect(used, before)
+		freed, done, err := s.collect(used, before, o)
 		if done || err != nil {
-			return err
+			return freed, err
 		}
 	}
 }
@@ -77,35 +102,66 @@ func (s *Store) used() (map[string]bool, uint64) {
 	return used, before
 }
 
-func (s *Store) collect(used map[string]bool, before uint64) (done bool, _ error) {
+func (s *Store) collect(used map[string]bool, before uint64, o PruneOptions) (_ []Freed, done bool, _ error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.releases != before {
-		return false, nil
+		return nil, false, nil
 	}
 	ix, err := s.index()
 	if err != nil {
-		return false, err
+		return nil, false, err
+	}
+	outdated := ix.outdated()
+	free := ix.garbage(outdated)
+	if o.Unused {
+		free = slices.Sorted(maps.Keys(ix.data))
+	}
+	free = slices.DeleteFunc(free, func(hex string) bool { return used[hex] || s.held[hex] > 0 })
+	freed := ix.freed(free)
+	if o.DryRun {
+		return freed, true, nil
+	}
+	if err := s.deleteAll(ix, outdated, free); err != nil {
+		return freed, true, fmt.Errorf("image store: %w", err)
+	}
+	return freed, true, nil
+}
+
+// freed says what goes with these digests.
+func (ix *index) freed(free []string) []Freed {
+	var all []Freed
+	for _, hex := range free {
+		f := Freed{Digest: hex, Bytes: ix.data[hex].blocks}
+		if i, ok := ix.byHex[hex]; ok {
+			f.Names = slices.Clone(ix.images[i].Names)
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// deleteAll removes links before the data they lead to. It needs s.mu.
+func (s *Store) deleteAll(ix *index, links, free []string) error {
+	for _, hex := range free {
+		links = append(links, ix.linksOf(hex)...)
 	}
 	var errs []error
-	for _, file := range ix.outdated() {
+	for _, file := range links {
 		errs = append(errs, removeIfExists(filepath.Join(s.linksDir, file)))
 		ix.forgetLink(file)
 	}
-	for _, hex := range ix.garbage() {
-		if used[hex] || s.held[hex] > 0 {
-			continue
-		}
+	if len(links) > 0 {
+		errs = append(errs, syncDir(s.linksDir))
+	}
+	for _, hex := range free {
 		s.step("before data removed")
 		errs = append(errs, removeIfExists(filepath.Join(s.dataDir, hex)))
 		delete(s.checked, hex)
 		ix.forgetData(hex)
 		s.step("data removed")
 	}
-	if err := errors.Join(errs...); err != nil {
-		return true, fmt.Errorf("image store: %w", err)
-	}
-	return true, nil
+	return errors.Join(errs...)
 }
 
 // outdated returns the links that a newer spelling of their name replaces. A
@@ -121,11 +177,13 @@ func (ix *index) outdated() []string {
 	return files
 }
 
-// garbage returns the digests of data without a link.
-func (ix *index) garbage() []string {
+// garbage returns the digests of data without a link, but for these.
+func (ix *index) garbage(outdated []string) []string {
 	linked := map[string]bool{}
-	for _, l := range ix.links {
-		linked[l.hex] = true
+	for file, l := range ix.links {
+		if !slices.Contains(outdated, file) {
+			linked[l.hex] = true
+		}
 	}
 	var out []string
 	for hex := range ix.data {
@@ -133,5 +191,6 @@ func (ix *index) garbage() []string {
 			out = append(out, hex)
 		}
 	}
+	slices.Sort(out)
 	return out
 }

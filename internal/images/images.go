@@ -97,6 +97,12 @@ type Options struct {
 	// certificates, leftovers that could not be removed. It may be called from
 	// several goroutines at once. nil drops it.
 	Warn func(error)
+	// Progress is called now and then while bytes of a download arrive, from the
+	// goroutine that takes them: it must not wait. nil: nobody wants to know.
+	Progress func(Download)
+	// Ended is called when a pull has done its work, once for all that asked for
+	// it, and must not wait either. nil: nobody wants to know.
+	Ended func(Ended)
 	// MaxParallel bounds the downloads that run at the same time, default 3.
 	// The rest waits.
 	MaxParallel int
@@ -129,6 +135,12 @@ func (o *Options) setDefaults() {
 	}
 	if o.Warn == nil {
 		o.Warn = func(error) {}
+	}
+	if o.Progress == nil {
+		o.Progress = func(Download) {}
+	}
+	if o.Ended == nil {
+		o.Ended = func(Ended) {}
 	}
 	if o.MaxParallel <= 0 {
 		o.MaxParallel = defaultMaxParallel
@@ -170,6 +182,18 @@ type Download struct {
 	Started time.Time
 	// Rate is the recent speed in bytes per second.
 	Rate float64
+}
+
+// Ended is a pull that has done its work.
+type Ended struct {
+	// Download is how it stood at the end. Without Bytes nothing was fetched: the
+	// content was stored already, or the pull failed before.
+	Download
+	// Took is the time from the first caller's question to the end.
+	Took time.Duration
+	// Err is nil when the image is stored. context.Canceled stands for a pull that
+	// nobody waited for any more.
+	Err error
 }
 
 // FSInfo is what the store occupies itself (CRI's FilesystemUsage).

@@ -2,22 +2,34 @@ package images
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // rateWindow is the time over which the speed of a download is measured.
 const rateWindow = time.Second
 
+// reportInterval is how often Options.Progress hears of one download.
+const reportInterval = 10 * time.Second
+
 // progress is what Downloads tells about a running download.
 type progress struct {
-	mu      sync.Mutex
-	d       Download
-	since   time.Time // start of the window
-	counted int64     // bytes in the window
+	report   func(Download) // Options.Progress
+	received *atomic.Int64  // of the store
+	interval time.Duration  // between reports
+
+	mu       sync.Mutex
+	d        Download
+	since    time.Time // start of the window
+	counted  int64     // bytes in the window
+	reported time.Time // the last time
 }
 
-func newProgress(ref string, now time.Time) *progress {
-	return &progress{d: Download{Ref: ref, Waiting: true, Total: -1, Started: now}, since: now}
+func (s *Store) newProgress(ref string, now time.Time) *progress {
+	return &progress{
+		report: s.opts.Progress, received: &s.received, interval: s.reportInterval,
+		d: Download{Ref: ref, Waiting: true, Total: -1, Started: now}, since: now, reported: now,
+	}
 }
 
 func (p *progress) start(url string) {
@@ -27,6 +39,14 @@ func (p *progress) start(url string) {
 }
 
 func (p *progress) add(n int) {
+	p.received.Add(int64(n))
+	if d, due := p.count(n); due {
+		p.report(d)
+	}
+}
+
+// count tells also whether it is time for a report.
+func (p *progress) count(n int) (_ Download, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.d.Bytes += int64(n)
@@ -35,6 +55,10 @@ func (p *progress) add(n int) {
 		p.d.Rate = float64(p.counted) / elapsed.Seconds()
 		p.since, p.counted = time.Now(), 0
 	}
+	if due = time.Since(p.reported) >= p.interval; due {
+		p.reported = time.Now()
+	}
+	return p.d, due
 }
 
 // set corrects the number of bytes when an attempt starts over.

@@ -87,7 +87,7 @@ func (s *Store) join(ctx context.Context, key pullKey, n Name, auth *Auth) (*dow
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	d := &download{
-		prog:    newProgress(n.String(), time.Now()),
+		prog:    s.newProgress(n.String(), time.Now()),
 		cancel:  cancel,
 		waiters: 1,
 		done:    make(chan struct{}),
@@ -97,6 +97,7 @@ func (s *Store) join(ctx context.Context, key pullKey, n Name, auth *Auth) (*dow
 		defer cancel(nil)
 		d.image, d.err = s.run(ctx, n, auth, d.prog)
 		s.ended(key, d)
+		s.tell(d)
 	})
 	return d, nil
 }
@@ -109,6 +110,16 @@ func (s *Store) ended(key pullKey, d *download) {
 		delete(s.downloads, key)
 	}
 	close(d.done)
+}
+
+// tell is for Options.Ended.
+func (s *Store) tell(d *download) {
+	snapshot := d.prog.snapshot()
+	err := d.err
+	if errors.Is(err, errNobodyWaits) || errors.Is(err, ErrClosed) {
+		err = context.Canceled
+	}
+	s.opts.Ended(Ended{Download: snapshot, Took: time.Since(snapshot.Started), Err: err})
 }
 
 // leave is called by each caller once. The last one ends the download, which
@@ -140,16 +151,6 @@ func (s *Store) Downloads() []Download {
 		return strings.Compare(a.Ref, b.Ref)
 	})
 	return out
-}
-
-// Resolve tells how a pull of the name would be translated now. The error is an
-// errdefs.ErrInvalidArgument.
-func (s *Store) Resolve(ctx context.Context, ref string) (Resolution, error) {
-	n, err := ParseName(ref)
-	if err != nil {
-		return Resolution{}, err
-	}
-	return s.resolve(ctx, n), nil
 }
 
 func (s *Store) resolve(ctx context.Context, n Name) Resolution {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -20,12 +22,14 @@ const (
 
 // Store keeps images in a directory. All methods may be called concurrently.
 type Store struct {
-	opts     Options
-	dataDir  string
-	linksDir string
-	places   chan struct{} // one token per running download
-	wg       sync.WaitGroup
-	onStep   func(step string) // tests only: called between the steps of a change
+	opts           Options
+	dataDir        string
+	linksDir       string
+	places         chan struct{} // one token per running download
+	wg             sync.WaitGroup
+	received       atomic.Int64 // bytes
+	reportInterval time.Duration
+	onStep         func(step string) // tests only: called between the steps of a change
 
 	mu        sync.Mutex
 	ix        *index // nil: read before use
@@ -57,13 +61,14 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("image store: protocol %q (accepted: https, http): %w", o.Protocol, errdefs.ErrInvalidArgument)
 	}
 	s := &Store{
-		opts:      o,
-		dataDir:   filepath.Join(o.Dir, dataName),
-		linksDir:  filepath.Join(o.Dir, linksName),
-		places:    make(chan struct{}, o.MaxParallel),
-		checked:   map[string]checked{},
-		downloads: map[pullKey]*download{},
-		held:      map[string]int{},
+		opts:           o,
+		dataDir:        filepath.Join(o.Dir, dataName),
+		linksDir:       filepath.Join(o.Dir, linksName),
+		places:         make(chan struct{}, o.MaxParallel),
+		checked:        map[string]checked{},
+		downloads:      map[pullKey]*download{},
+		held:           map[string]int{},
+		reportInterval: reportInterval,
 	}
 	for _, dir := range []string{s.dataDir, s.linksDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -93,6 +98,10 @@ func (s *Store) Close() error {
 	s.watch = nil
 	return w.close()
 }
+
+// Received is how many bytes downloads have brought since the store was opened,
+// those that were thrown away included.
+func (s *Store) Received() int64 { return s.received.Load() }
 
 // SetInUse sets how the store asks which images VMs use: the answer holds the
 // hex digests of their data, which are then never deleted. It is called without

@@ -69,6 +69,8 @@ type TranslateOptions struct {
 	NoRegexp bool
 	// Warn gets the broken rules; it may be nil.
 	Warn func(error)
+	// Trace gets each step as it is taken; it may be nil.
+	Trace func(Step)
 }
 
 func (o TranslateOptions) warn(err error) {
@@ -82,32 +84,41 @@ func (t *Translation) match(n Name, o TranslateOptions) (Resolution, bool) {
 	if t.Prefix != "" {
 		var ok bool
 		if path, ok = strings.CutPrefix(path, strings.TrimSuffix(t.Prefix, "/")+"/"); !ok {
+			o.trace(t, 0, fmt.Sprintf("it is for names that begin with %q", strings.TrimSuffix(t.Prefix, "/")+"/"))
 			return Resolution{}, false
 		}
 	}
-	if r := t.matchName(path, n.Tag); r != nil {
-		return t.resolution(r, r.URL), true
-	}
-	if o.NoRegexp {
-		return Resolution{}, false
+	if i := t.matchName(path, n.Tag, o); i >= 0 {
+		return t.resolution(&t.Rules[i], t.Rules[i].URL), true
 	}
 	return t.matchRegexp(path, o)
 }
 
-// matchName prefers a rule for the very tag to one for the name.
-func (t *Translation) matchName(path, tag string) *Rule {
-	tagged := path + ":" + tag
-	var found *Rule
-	for i := range t.Rules {
-		switch r := &t.Rules[i]; {
-		case r.Name == "":
-		case r.Name == tagged:
-			return r
-		case r.Name == path && found == nil:
-			found = r
+// matchName prefers a rule for the very tag to one for the name. It returns the
+// rule's index, or -1.
+func (t *Translation) matchName(path, tag string, o TranslateOptions) int {
+	found := -1
+	for i, r := range t.Rules {
+		if r.Name == path+":"+tag {
+			found = i
+			break
+		}
+		if r.Name == path && found < 0 {
+			found = i
 		}
 	}
-	return found
+	for i, r := range t.Rules {
+		switch {
+		case i == found:
+			o.trace(t, i+1, "")
+			return i
+		case r.Name == path:
+			o.trace(t, i+1, "a rule for the tag counts more")
+		case r.Name != "":
+			o.trace(t, i+1, "another name")
+		}
+	}
+	return -1
 }
 
 func (t *Translation) matchRegexp(path string, o TranslateOptions) (Resolution, bool) {
@@ -116,14 +127,21 @@ func (t *Translation) matchRegexp(path string, o TranslateOptions) (Resolution, 
 		if r.Name != "" || r.Regexp == "" {
 			continue
 		}
+		if o.NoRegexp {
+			o.trace(t, i+1, "regexps are switched off")
+			continue
+		}
 		re, err := regexp.Compile(r.Regexp)
 		if err != nil {
+			o.trace(t, i+1, "it does not compile")
 			o.warn(fmt.Errorf("translation %s: rule %d skipped: regexp: %w", t.Source, i+1, err))
 			continue
 		}
 		if m := re.FindStringSubmatchIndex(path); m != nil {
+			o.trace(t, i+1, "")
 			return t.resolution(r, string(re.ExpandString(nil, r.URL, path, m))), true
 		}
+		o.trace(t, i+1, "it does not match")
 	}
 	return Resolution{}, false
 }

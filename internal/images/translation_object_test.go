@@ -18,11 +18,11 @@ func writeTranslation(t *testing.T, s *Store, name, text string) {
 
 func mustResolve(t *testing.T, s *Store, name string) Resolution {
 	t.Helper()
-	res, err := s.Resolve(t.Context(), name)
+	n, err := ParseName(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res
+	return s.resolve(t.Context(), n)
 }
 
 // Objects count before files, in the order of their names, and a broken one
