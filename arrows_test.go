@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
-	"internal/podrun":   {"internal/kube"},
+	"internal/podrun":   {"internal/flexvolume", "internal/kube"},
 	"internal/criproxy": {"internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/unixsock", "internal/version"},

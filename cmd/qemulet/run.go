@@ -15,9 +15,11 @@ import (
 
 const runHelp = `Run the pod of a manifest on this machine, without a cluster.
 
-The file holds one v1 Pod, and the ConfigMaps and Secrets that it refers to.
-It is run as kubelet would run it: the image is pulled, the VM booted, its
-console shown. In the console every key goes to the guest; Ctrl-] leaves it,
+The file holds one v1 Pod, or a Deployment, StatefulSet, DaemonSet, ReplicaSet
+or Job whose first pod is run, and what the pod refers to: ConfigMaps, Secrets,
+PersistentVolumeClaims and their PersistentVolumes (local or hostPath). It is run
+as kubelet would run it: its volumes are made, the image is pulled, the VM
+booted, its console shown. In the console every key goes to the guest; Ctrl-] leaves it,
 Enter returns to it, Ctrl-C powers the guest off, and once more ends it by
 force. SIGTERM and the end of the terminal power it off too. When the VM has
 ended the pod is removed, and nothing is left behind but the image. The exit

@@ -42,6 +42,16 @@ func chooseNetwork(cfg *config.Config, info io.Writer) error {
 	return nil
 }
 
+// chooseVolumes gives the volumes of pods a directory of their own: that of a
+// kubelet on this machine is kubelet's alone.
+func chooseVolumes(cfg *config.Config) {
+	if cfg.IsDefault("kubelet-root-dir") {
+		cfg.KubeletRootDir = volumesDir(cfg.StateDir)
+	}
+}
+
+func volumesDir(stateDir string) string { return filepath.Join(stateDir, "kubelet") }
+
 // logFile in the state directory takes the daemon's log, since the terminal
 // is the guest's.
 const logFile = "qemulet.log"

@@ -40,6 +40,7 @@ func ensureDaemon(ctx context.Context, cfg *config.Config, stays bool, info io.W
 	if err := chooseNetwork(cfg, info); err != nil {
 		return nil, err
 	}
+	chooseVolumes(cfg)
 	d := &using{stateDir: cfg.StateDir, info: info}
 	if d.marker, err = mark(cfg); err != nil {
 		return nil, err
@@ -149,6 +150,9 @@ func (d *using) end(ctx context.Context) error {
 	}
 	if settings["cni-conf-dir"] == podrun.DefaultNetworkDir(d.stateDir) {
 		err = podrun.RemoveDefaultNetwork(d.stateDir)
+	}
+	if settings["kubelet-root-dir"] == volumesDir(d.stateDir) {
+		podrun.Tidy(settings)
 	}
 	return errors.Join(err, removeLog(d.stateDir), d.marker.remove())
 }

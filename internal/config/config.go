@@ -16,10 +16,11 @@ type Config struct {
 
 	CRISocket, APISocket string
 
-	CNIConfDir string
-	CNIBinDirs []string
-	CNITimeout time.Duration
-	NetnsDir   string
+	CNIConfDir     string
+	CNIBinDirs     []string
+	CNITimeout     time.Duration
+	NetnsDir       string
+	KubeletRootDir string
 	// NetworkPlumbing is one of netns.Plumbing's values.
 	NetworkPlumbing string
 	VhostNet        bool

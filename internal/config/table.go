@@ -41,6 +41,8 @@ func table(c *Config) []setting {
 			usage: "how packets pass between a pod's links and its guest: redirect hands them over by traffic control, bridge puts a bridge between; auto redirects where the kernel can"},
 		{name: "vhost-net", value: boolean(&c.VhostNet, true),
 			usage: "whether the kernel moves the packets of guests under KVM where it has /dev/vhost-net; it is faster, but lets guests speak to more of the kernel"},
+		{name: "kubelet-root-dir", value: path(&c.KubeletRootDir, "/var/lib/kubelet"),
+			usage: "kubelet's --root-dir: the FlexVolumes of pods are found below it"},
 		{name: "qemu-binary", value: text(&c.QEMUBinary, ""),
 			usage: "QEMU, by path or by name; empty takes qemu-system-x86_64 from PATH, or else /usr/libexec/qemu-kvm"},
 		{name: "qemu-user", value: text(&c.QEMUUser, "qemulet"),

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"reflect"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -17,7 +20,11 @@ import (
 // does for kubectl: a field that is misspelt or there twice is an error.
 func newDecoder() runtime.Decoder {
 	scheme := runtime.NewScheme()
-	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.ConfigMap{}, &corev1.Secret{})
+	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Pod{}, &corev1.ConfigMap{}, &corev1.Secret{},
+		&corev1.PersistentVolume{}, &corev1.PersistentVolumeClaim{}, &corev1.Service{}, &corev1.Namespace{})
+	scheme.AddKnownTypes(appsv1.SchemeGroupVersion, &appsv1.Deployment{}, &appsv1.ReplicaSet{}, &appsv1.StatefulSet{}, &appsv1.DaemonSet{})
+	scheme.AddKnownTypes(batchv1.SchemeGroupVersion, &batchv1.Job{})
+	scheme.AddKnownTypes(storagev1.SchemeGroupVersion, &storagev1.StorageClass{})
 	return serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 }
 
@@ -66,10 +73,6 @@ func inWordsOfYAML(err error) error {
 
 // refuse says what is understood instead.
 func refuse(what *metav1.TypeMeta) error {
-	hint := ""
-	switch what.Kind {
-	case "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job":
-		hint = "; take its spec.template as a Pod of its own"
-	}
-	return fmt.Errorf("apiVersion %q, kind %q: on one machine only v1 Pod, ConfigMap and Secret are understood%s", what.APIVersion, what.Kind, hint)
+	return fmt.Errorf("apiVersion %q, kind %q: on one machine understood are v1 Pod, ConfigMap, Secret, PersistentVolume, PersistentVolumeClaim, "+
+		"Service, Namespace, apps/v1 Deployment, ReplicaSet, StatefulSet, DaemonSet, batch/v1 Job and storage.k8s.io/v1 StorageClass", what.APIVersion, what.Kind)
 }

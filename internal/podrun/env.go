@@ -1,15 +1,17 @@
 package podrun
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/podrun/downward"
+	"github.com/qemulet/qemulet/internal/podrun/expansion"
+	"github.com/qemulet/qemulet/internal/podrun/objects"
 )
 
 // environment resolves the container's variables as kubelet does: envFrom
@@ -53,25 +55,26 @@ func (e *environment) set(name, value string) {
 }
 
 func (e *environment) addFrom(from corev1.EnvFromSource) error {
-	var data map[string]string
+	var data map[string][]byte
 	var err error
 	switch {
 	case from.ConfigMapRef != nil:
-		data, err = e.manifest.configMap(from.ConfigMapRef.Name, from.ConfigMapRef.Optional)
+		data, err = e.manifest.ConfigMap(from.ConfigMapRef.Name, from.ConfigMapRef.Optional)
 	case from.SecretRef != nil:
-		data, err = e.manifest.secret(from.SecretRef.Name, from.SecretRef.Optional)
+		data, err = e.manifest.Secret(from.SecretRef.Name, from.SecretRef.Optional)
 	default:
 		err = errors.New("neither configMapRef nor secretRef is given")
 	}
 	for _, key := range slices.Sorted(maps.Keys(data)) {
-		e.set(from.Prefix+key, data[key])
+		e.set(from.Prefix+key, string(data[key]))
 	}
 	return err
 }
 
 func (e *environment) add(v corev1.EnvVar) error {
 	if v.ValueFrom == nil {
-		e.set(v.Name, expand(v.Value, e.values))
+		value, _ := expansion.Expand(v.Value, e.values)
+		e.set(v.Name, value)
 		return nil
 	}
 	value, ok, err := e.resolve(v.ValueFrom)
@@ -85,120 +88,34 @@ func (e *environment) resolve(from *corev1.EnvVarSource) (value string, ok bool,
 	switch {
 	case from.ConfigMapKeyRef != nil:
 		ref := from.ConfigMapKeyRef
-		data, err := e.manifest.configMap(ref.Name, ref.Optional)
+		data, err := e.manifest.ConfigMap(ref.Name, ref.Optional)
 		return pick(data, "ConfigMap", ref.Name, ref.Key, ref.Optional, err)
 	case from.SecretKeyRef != nil:
 		ref := from.SecretKeyRef
-		data, err := e.manifest.secret(ref.Name, ref.Optional)
+		data, err := e.manifest.Secret(ref.Name, ref.Optional)
 		return pick(data, "Secret", ref.Name, ref.Key, ref.Optional, err)
 	case from.FieldRef != nil:
-		value, err := e.field(from.FieldRef.FieldPath)
+		value, err := e.manifest.downward(e.podIP).EnvField(from.FieldRef.FieldPath)
 		return value, err == nil, err
 	case from.ResourceFieldRef != nil:
-		return "", false, errors.New("valueFrom.resourceFieldRef is not supported on one machine; write the value")
+		value, err := e.manifest.downward(e.podIP).Resource(from.ResourceFieldRef)
+		return value, err == nil, err
 	}
-	return "", false, errors.New("valueFrom names no source: configMapKeyRef, secretKeyRef and fieldRef are accepted")
+	return "", false, errors.New("valueFrom names no source: configMapKeyRef, secretKeyRef, fieldRef and resourceFieldRef are accepted")
 }
 
-func pick(data map[string]string, kind, name, key string, optional *bool, err error) (string, bool, error) {
+func pick(data map[string][]byte, kind, name, key string, optional *bool, err error) (string, bool, error) {
 	if err != nil {
 		return "", false, err
 	}
 	value, ok := data[key]
-	if !ok && (optional == nil || !*optional) {
+	if !ok && !objects.IsTrue(optional) {
 		return "", false, fmt.Errorf("%s %q has no key %q", kind, name, key)
 	}
-	return value, ok, nil
+	return string(value), ok, nil
 }
 
-// field is kubelet's downward API.
-func (e *environment) field(path string) (string, error) {
-	pod := e.manifest.Pod
-	switch path {
-	case "metadata.name":
-		return pod.Name, nil
-	case "metadata.namespace":
-		return pod.Namespace, nil
-	case "metadata.uid":
-		return string(pod.UID), nil
-	case "spec.nodeName", "spec.serviceAccountName", "status.hostIP":
-		return "", nil
-	case "status.podIP", "status.podIPs":
-		return e.podIP, nil
-	}
-	for prefix, from := range map[string]map[string]string{"metadata.labels": pod.Labels, "metadata.annotations": pod.Annotations} {
-		if key, ok := strings.CutPrefix(path, prefix+"['"); ok && strings.HasSuffix(key, "']") {
-			return from[strings.TrimSuffix(key, "']")], nil
-		}
-	}
-	return "", fmt.Errorf("valueFrom.fieldRef.fieldPath %q is not known", path)
-}
-
-func (m *Manifest) configMap(name string, optional *bool) (map[string]string, error) {
-	if cm := m.ConfigMaps[name]; cm != nil {
-		return cm.Data, nil
-	}
-	return missing("ConfigMap", name, optional)
-}
-
-func (m *Manifest) secret(name string, optional *bool) (map[string]string, error) {
-	s := m.Secrets[name]
-	if s == nil {
-		return missing("Secret", name, optional)
-	}
-	data := maps.Clone(s.StringData)
-	for key, value := range s.Data {
-		if data == nil {
-			data = map[string]string{}
-		}
-		data[key] = cmp.Or(data[key], string(value))
-	}
-	return data, nil
-}
-
-func missing(kind, name string, optional *bool) (map[string]string, error) {
-	if optional != nil && *optional {
-		return nil, nil
-	}
-	return nil, fmt.Errorf("%s %q is not in the file; add it as a document of its own", kind, name)
-}
-
-// expand replaces $(NAME) by known values and $$ by $, and leaves the rest
-// alone, as Kubernetes does in env values.
-func expand(s string, values map[string]string) string {
-	var b strings.Builder
-	for {
-		i := strings.IndexByte(s, '$')
-		if i < 0 || i == len(s)-1 {
-			b.WriteString(s)
-			return b.String()
-		}
-		b.WriteString(s[:i])
-		s = s[i+1:]
-		switch s[0] {
-		case '$':
-			b.WriteByte('$')
-			s = s[1:]
-		case '(':
-			s = expandReference(&b, s, values)
-		default:
-			b.WriteByte('$')
-		}
-	}
-}
-
-// expandReference writes what "(NAME)" at the beginning of s stands for and
-// returns the rest.
-func expandReference(b *strings.Builder, s string, values map[string]string) string {
-	end := strings.IndexByte(s, ')')
-	if end < 0 {
-		b.WriteByte('$')
-		return s
-	}
-	if value, ok := values[s[1:end]]; ok {
-		b.WriteString(value)
-	} else {
-		b.WriteString("$" + s[:end+1])
-	}
-	return s[end+1:]
+// downward is the pod as its own downward API shows it.
+func (m *Manifest) downward(podIP string) downward.Pod {
+	return downward.Pod{Pod: m.Pod, IP: podIP, Node: m.node}
 }

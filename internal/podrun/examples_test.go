@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/qemulet/qemulet/internal/podrun/volumes"
 )
 
 // The examples are the first thing that a newcomer tries.
@@ -23,8 +25,7 @@ func TestExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.complete()
-			if _, err := m.containerConfig(0, "image", "10.0.0.1"); err != nil {
+			if _, err := m.containerConfig(0, "image", "10.0.0.1", &volumes.Made{}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -2,6 +2,7 @@ package podrun
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ import (
 type fakeCRI struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 	runtimeapi.UnimplementedImageServiceServer
+
+	dir string // of the daemon's settings
 
 	mu         sync.Mutex
 	calls      []string
@@ -42,6 +45,7 @@ func newFake(t *testing.T) (*fakeCRI, *Client) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	f.dir = dir
 	socket := filepath.Join(dir, "cri.sock")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
@@ -108,7 +112,7 @@ func (f *fakeCRI) Version(context.Context, *runtimeapi.VersionRequest) (*runtime
 func (f *fakeCRI) Status(context.Context, *runtimeapi.StatusRequest) (*runtimeapi.StatusResponse, error) {
 	return &runtimeapi.StatusResponse{
 		Status: &runtimeapi.RuntimeStatus{Conditions: f.conditions},
-		Info:   map[string]string{"config": `{"state-dir":"/s"}`},
+		Info:   map[string]string{"config": fmt.Sprintf(`{"state-dir":"/s","kubelet-root-dir":%q,"objects-dir":%q}`, f.dir+"/kubelet", f.dir+"/objects")},
 	}, nil
 }
 

@@ -15,23 +15,33 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/qemulet/qemulet/internal/podrun/downward"
+	"github.com/qemulet/qemulet/internal/podrun/objects"
+	"github.com/qemulet/qemulet/internal/podrun/volumes"
 )
 
 // maxManifest bounds what is read, in bytes.
 const maxManifest = 8 << 20
 
-// Manifest is a file with one pod and the ConfigMaps and Secrets that it uses.
+// Manifest is a file with one pod, or with a workload whose first pod it then
+// is, and the objects that the pod uses.
 type Manifest struct {
-	Pod        *corev1.Pod
-	ConfigMaps map[string]*corev1.ConfigMap // by name
-	Secrets    map[string]*corev1.Secret    // by name
+	Pod *corev1.Pod
+	// Set is what the pod may refer to.
+	objects.Set
 	// Notes name what is accepted but has no effect on one machine, a
 	// sentence each.
 	Notes []string
+
+	volumes *volumes.Pod
+	node    downward.Node
+	claims  []corev1.PersistentVolumeClaim // a StatefulSet's templates
 }
 
-// ReadManifest reads YAML or JSON documents: exactly one v1 Pod, any number of
-// v1 ConfigMaps and Secrets. All that is wrong is reported together.
+// ReadManifest reads YAML or JSON documents: exactly one Pod or workload, and any
+// number of the objects that it uses. What the API server would fill in is filled
+// in. All that is wrong is reported together.
 func ReadManifest(r io.Reader) (*Manifest, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
 	if err != nil {
@@ -40,13 +50,13 @@ func ReadManifest(r io.Reader) (*Manifest, error) {
 	if len(raw) > maxManifest {
 		return nil, fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
 	}
-	m := &Manifest{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: map[string]*corev1.Secret{}}
+	m := &Manifest{node: downward.ThisNode()}
 	errs := m.addAll(raw)
 	switch {
 	case m.Pod != nil:
 		errs = append(errs, m.check()...)
 	case len(errs) == 0:
-		errs = append(errs, errors.New("there is no object of kind Pod in it"))
+		errs = append(errs, errors.New("there is no object of kind Pod in it, nor one that makes pods"))
 	}
 	if len(errs) > 0 {
 		return nil, &ManifestError{Problems: errs}
@@ -118,25 +128,31 @@ func list(errs ...error) []error {
 
 // take sorts an object in.
 func (m *Manifest) take(object runtime.Object) []error {
+	if taken, err := m.Add(object); taken {
+		return list(err)
+	}
+	if w := workloadOf(object); w != nil {
+		pod, note := w.pod()
+		m.Notes = append(m.Notes, note)
+		if w.set != nil {
+			m.claims = w.set.VolumeClaimTemplates
+		}
+		return list(m.takePod(pod))
+	}
 	switch o := object.(type) {
 	case *corev1.Pod:
-		if m.Pod != nil {
-			return list(fmt.Errorf("pod %q is the second one, after %q: a file holds one pod", o.Name, m.Pod.Name))
-		}
-		m.Pod = o
-	case *corev1.ConfigMap:
-		return list(takeNamed("ConfigMap", o, m.ConfigMaps))
-	case *corev1.Secret:
-		return list(takeNamed("Secret", o, m.Secrets))
+		return list(m.takePod(o))
+	case *corev1.Service, *corev1.Namespace:
+		m.Notes = append(m.Notes, fmt.Sprintf("%s %s has no effect on one machine", o.GetObjectKind().GroupVersionKind().Kind, o.(metav1.Object).GetName()))
 	}
 	return nil
 }
 
-func takeNamed[T metav1.Object](kind string, object T, into map[string]T) error {
-	if _, twice := into[object.GetName()]; twice {
-		return fmt.Errorf("%s %q stands in the file twice", kind, object.GetName())
+func (m *Manifest) takePod(pod *corev1.Pod) error {
+	if m.Pod != nil {
+		return fmt.Errorf("pod %q is the second one, after %q: a file holds one pod, or one object that makes pods", pod.Name, m.Pod.Name)
 	}
-	into[object.GetName()] = object
+	m.Pod = pod
 	return nil
 }
 
@@ -150,8 +166,8 @@ const (
 // check finds what kubelet or the API server would have refused, or sent
 // elsewhere.
 func (m *Manifest) check() []error {
-	var errs []error
 	pod := m.Pod
+	errs := m.addClaims()
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	errs = append(errs, checkName("metadata.name", pod.Name, validation.IsDNS1123Subdomain)...)
 	if pod.Namespace != "" {
@@ -173,9 +189,21 @@ func (m *Manifest) check() []error {
 		bad("spec.containers has %d entries: a VM pod has exactly one, which is the VM", n)
 		return errs
 	}
+	m.complete()
 	errs = append(errs, checkContainer(&pod.Spec.Containers[0])...)
-	errs = append(errs, m.checkEnvironment()...)
-	m.Notes = notApplicable(pod)
+	errs = append(errs, m.checkHostname()...)
+	errs = append(errs, m.Foreign(pod.Namespace)...)
+	errs = append(errs, m.checkUses()...)
+	m.Notes = append(m.Notes, notApplicable(pod)...)
+	return errs
+}
+
+// addClaims adds the claims that a cluster would make for the pod.
+func (m *Manifest) addClaims() (errs []error) {
+	for _, claim := range claims(m.Pod, m.claims) {
+		_, err := m.Add(claim)
+		errs = append(errs, list(err)...)
+	}
 	return errs
 }
 
@@ -209,14 +237,34 @@ func checkContainer(c *corev1.Container) []error {
 
 var pullPolicies = []corev1.PullPolicy{"", corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}
 
-// checkEnvironment finds what will be missing when the VM is made.
-func (m *Manifest) checkEnvironment() []error {
-	_, err := m.environment("")
-	var all interface{ Unwrap() []error }
-	if errors.As(err, &all) {
-		return all.Unwrap()
+// checkUses finds what will be missing when the VM is made: in its environment,
+// and for its volumes.
+func (m *Manifest) checkUses() []error {
+	env, envErr := m.environment("")
+	known := map[string]string{}
+	for _, v := range env {
+		known[v.Key] = string(v.Value)
 	}
-	return nil
+	var err error
+	m.volumes, err = volumes.New(m.downward(""), &m.Set, known)
+	m.Notes = append(m.Notes, m.volumes.Notes...)
+	return append(joined(envErr), joined(err)...)
+}
+
+// joined are the parts of errors that were joined, however often.
+func joined(err error) []error {
+	if err == nil {
+		return nil
+	}
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var parts []error
+	for _, e := range all.Unwrap() {
+		parts = append(parts, joined(e)...)
+	}
+	return parts
 }
 
 // notApplicable names the fields that need a cluster, or a part of kubelet
@@ -244,9 +292,6 @@ func notApplicable(pod *corev1.Pod) []string {
 	var notes []string
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		notes = append(notes, field+" is not applicable on one machine and has no effect")
-	}
-	if len(s.Volumes) > 0 || len(c.VolumeMounts) > 0 {
-		notes = append(notes, "spec.volumes are not carried into the guest by this version")
 	}
 	return notes
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/qemulet/qemulet/internal/podrun/volumes"
 )
 
 const head = `apiVersion: v1
@@ -34,7 +36,6 @@ func read(t *testing.T, text string) *Manifest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.complete()
 	return m
 }
 
@@ -63,7 +64,7 @@ metadata: {name: c}
 data: {k: v}
 `)
 	notes := strings.Join(m.Notes, "\n")
-	for _, field := range []string{"spec.affinity", "spec.nodeSelector", "spec.tolerations", "livenessProbe", "spec.volumes"} {
+	for _, field := range []string{"spec.affinity", "spec.nodeSelector", "spec.tolerations", "livenessProbe", "spec.volumes: v: nothing mounts it"} {
 		if !strings.Contains(notes, field) {
 			t.Errorf("%s is not named in the notes:\n%s", field, notes)
 		}
@@ -71,7 +72,7 @@ data: {k: v}
 	if strings.Contains(notes, "imagePullPolicy") || m.ConfigMaps["c"] == nil || m.Pod.Namespace != "default" || m.Pod.UID == "" {
 		t.Errorf("notes %s, pod %+v", notes, m.Pod.ObjectMeta)
 	}
-	c, err := m.containerConfig(2, "sha256:x", "10.0.0.1")
+	c, err := m.containerConfig(2, "sha256:x", "10.0.0.1", &volumes.Made{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +106,7 @@ func TestManifestErrorsNameTheField(t *testing.T) {
 		"uid is a path":    {strings.Replace(minimal, "name: web", "name: web\n  uid: ../etc", 1), `metadata.uid "../etc"`},
 		"only the prefix":  {strings.Replace(minimal, "virtlet.cloud/cirros", "virtlet.cloud/", 1), "what follows virtlet.cloud/ is missing"},
 		"no ConfigMap":     {vm + "    envFrom: [{configMapRef: {name: gone}}]\n", `ConfigMap "gone" is not in the file`},
-		"deployment":       {"apiVersion: apps/v1\nkind: Deployment\n", "take its spec.template"},
-		"other kind":       {"apiVersion: v1\nkind: Service\n", `kind "Service"`},
+		"other kind":       {"apiVersion: v1\nkind: Node\n", `kind "Node"`},
 		"two pods":         {minimal + "---\n" + minimal, "second one"},
 		"misspelt field":   {minimal + "  restartPolcy: Never\n", "restartPolcy"},
 		"twice":            {minimal + strings.Repeat("---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\n", 2), "twice"},
@@ -134,7 +134,7 @@ spec:
   containers:
   - {name: VM, imag: x, image: cirros, env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}}}]}
 ---
-kind: Service
+kind: Node
 apiVersion: v1
 `))
 	var all *ManifestError
@@ -142,7 +142,7 @@ apiVersion: v1
 		t.Fatalf("%v", err)
 	}
 	for _, want := range []string{"9 problems:\n  document 1: Pod: unknown field", `"metadata.nam"`, `"spec.restartPolcy"`, `"spec.containers[0].imag"`,
-		`document 2: apiVersion "v1", kind "Service"`, "metadata.name is missing", "annotation kubernetes.io/target-runtime", `spec.containers[0].name "VM"`,
+		`document 2: apiVersion "v1", kind "Node"`, "metadata.name is missing", "annotation kubernetes.io/target-runtime", `spec.containers[0].name "VM"`,
 		`image "cirros"`, `ConfigMap "c" is not in the file`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
@@ -159,8 +159,7 @@ func FuzzReadManifest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		m.complete()
 		m.sandboxConfig("/l")
-		_, _ = m.containerConfig(0, "i", "")
+		_, _ = m.containerConfig(0, "i", "", &volumes.Made{})
 	})
 }

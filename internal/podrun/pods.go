@@ -3,6 +3,7 @@ package podrun
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -210,8 +211,24 @@ func (c *Client) Remove(ctx context.Context, name string, force bool, info io.Wr
 	if err := c.removePod(ctx, p.Sandbox.Id, logs); err != nil {
 		return err
 	}
+	if err := c.removeVolumes(ctx, p.Sandbox); err != nil {
+		return err
+	}
 	fmt.Fprintf(info, "removed pod %s/%s\n", p.Sandbox.Metadata.Namespace, p.Sandbox.Metadata.Name)
 	return nil
+}
+
+// removeVolumes removes what this mode has made for a pod, and for pods that came
+// to nothing.
+func (c *Client) removeVolumes(ctx context.Context, s *runtimeapi.PodSandbox) error {
+	if s.Labels[labelRun] == "" {
+		return nil
+	}
+	places, err := c.places(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(places.remove(s.Metadata.Uid), c.sweep(ctx, places))
 }
 
 // logDir is the directory of the pod's logs, if this mode made it.

@@ -13,11 +13,11 @@ import (
 // removeLimit bounds the removal of a pod beyond its grace period.
 const removeLimit = 2 * time.Minute
 
-// remove powers the VM off, if it still runs, and removes the pod and its
-// logs. The end of ctx does not keep it from that, only from waiting for the
+// remove powers the VM off, if it still runs, and removes the pod with its
+// volumes and logs. The end of ctx does not keep it from that, only from waiting for the
 // guest. The result is the exit code of a VM that was powered off.
 func (r *runner) remove(ctx context.Context) (code int32, err error) {
-	if !r.asked {
+	if !r.begun {
 		return 0, nil
 	}
 	grace := time.Duration(r.m.gracePeriod()) * time.Second
@@ -36,7 +36,18 @@ func (r *runner) remove(ctx context.Context) (code int32, err error) {
 	for _, id := range ids {
 		errs = append(errs, r.removePod(limited, id, ""))
 	}
-	return code, errors.Join(append(errs, removeLogs(r.logDir))...)
+	if err := errors.Join(errs...); err != nil {
+		return code, err // which still needs its volumes
+	}
+	return code, errors.Join(r.claim.Release(), r.removeVolumes(), removeLogs(r.logDir))
+}
+
+// removeVolumes removes what prepare has made, however far it came.
+func (r *runner) removeVolumes() error {
+	if r.claim == nil {
+		return nil
+	}
+	return r.places.remove(string(r.m.Pod.UID))
 }
 
 // sandboxes lists the pod's sandboxes: also one that the daemon made without

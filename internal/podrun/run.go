@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/podrun/volumes"
 )
 
 // Options say how a manifest is run.
@@ -39,7 +41,6 @@ var ErrInterrupted = errors.New("interrupted")
 func Run(ctx context.Context, c *Client, m *Manifest, o Options) (code int32, err error) {
 	r := &runner{Client: c, Options: o, m: m}
 	r.seat = &seat{in: o.In, out: o.Out, keys: newKeyboard(o.In)}
-	m.complete()
 	for _, note := range m.Notes {
 		r.say("note: %s", note)
 	}
@@ -77,8 +78,11 @@ type runner struct {
 	seat   *seat
 	saying sync.Mutex
 
+	begun     bool   // there may be something to remove
 	logDir    string // of this pod
-	asked     bool   // the daemon was asked for a sandbox
+	places    places
+	claim     *volumes.Claim // nil when nothing needs to be announced
+	made      *volumes.Made
 	sandbox   string // id, "" before there is one
 	container string // id of the current attempt, "" while there is none
 	ended     bool   // the last attempt has ended, and that was said
@@ -161,17 +165,26 @@ func (r *runner) detached(ctx context.Context, image string) error {
 func (r *runner) start(ctx context.Context, image string) error {
 	defer r.whileStarting()()
 	cfg := r.m.sandboxConfig(r.LogDir)
-	r.logDir, r.asked = cfg.LogDirectory, true
+	r.logDir, r.begun = cfg.LogDirectory, true
+	if err := r.prepare(ctx); err != nil {
+		return err
+	}
 	resp, err := r.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
 	if err != nil {
 		return r.rpcError("making the pod's sandbox", err)
 	}
 	r.sandbox = resp.GetPodSandboxId()
+	if err := r.claim.Release(); err != nil {
+		return err
+	}
 	status, err := r.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: r.sandbox})
 	if err != nil {
 		return r.rpcError("asking for the pod's address", err)
 	}
 	r.podIP = status.GetStatus().GetNetwork().GetIp()
+	if err := r.m.mountHosts(r.claim.Dir, r.podIP, r.made); err != nil {
+		return fmt.Errorf("the pod's hosts file: %w", err)
+	}
 	r.say("pod %s/%s has the address %s", r.m.Pod.Namespace, r.name(), r.podIP)
 	return r.boot(ctx, image)
 }
@@ -195,7 +208,7 @@ func (r *runner) boot(ctx context.Context, image string) error {
 	if r.interrupted() {
 		return ErrInterrupted
 	}
-	cfg, err := r.m.containerConfig(r.attempt, image, r.podIP)
+	cfg, err := r.m.containerConfig(r.attempt, image, r.podIP, r.made)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/kube"
 )
 
 // runFake runs the minimal pod, and checks that no log directory is left.
@@ -20,11 +22,30 @@ func runFake(t *testing.T, ctx context.Context, c *Client, o Options) (said stri
 	t.Helper()
 	var out bytes.Buffer
 	o.LogDir, o.Out, o.Err = filepath.Join(t.TempDir(), "logs"), &bytes.Buffer{}, &out
-	code, err = Run(ctx, c, read(t, minimal), o)
+	text := minimal + "  volumes: [{name: c, configMap: {name: c}}]\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {k: v}\n"
+	text = strings.Replace(text, "cirros}", "cirros, volumeMounts: [{name: c, mountPath: /c}]}", 1)
+	code, err = Run(ctx, c, read(t, text), o)
+	if left := leftovers(t, c); len(left) > 0 && (err != nil || !o.Detach) {
+		t.Errorf("left behind: %v", left)
+	}
 	if _, statErr := os.Stat(o.LogDir); statErr == nil && !o.Detach {
 		t.Error("logs are left behind")
 	}
 	return out.String(), code, err
+}
+
+// leftovers are what was made for pods.
+func leftovers(t *testing.T, c *Client) (left []string) {
+	t.Helper()
+	p, err := c.places(t.Context())
+	if err != nil {
+		return nil // the test has the daemon not answer
+	}
+	for _, pattern := range []string{string(p.objects) + "/*", string(p.volumes) + "/pods/*"} {
+		found, _ := filepath.Glob(pattern)
+		left = append(left, found...)
+	}
+	return left
 }
 
 func TestRunUntilTheGuestPowersOff(t *testing.T) {
@@ -60,6 +81,51 @@ func TestFailedStartIsUndone(t *testing.T) {
 				t.Errorf("%s: calls %s, want %s", call, got, want)
 			}
 		}
+	}
+}
+
+// What a command that was killed has left is removed by the next.
+func TestSweep(t *testing.T) {
+	f, c := newFake(t)
+	p, err := c.places(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.addPod("default", "lives", "716d6c740002")
+	f.sandboxes[0].Metadata.Uid = "lives"
+	for _, uid := range []string{"lives", "killed"} {
+		claim, err := p.volumes.Claim(uid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Mkdir(claim.Dir, 0o700), p.objects.Put(kube.Pod{Namespace: "default", Name: uid, UID: uid}), claim.Release()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.sweep(t.Context(), p); err != nil {
+		t.Error(err)
+	}
+	for _, name := range leftovers(t, c) {
+		if !strings.Contains(name, "lives") {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+	if left := leftovers(t, c); len(left) != 3 {
+		t.Errorf("of the pod that lives remain %v", left)
+	}
+}
+
+// A volume that cannot be made is said before there is a sandbox.
+func TestVolumesFailEarly(t *testing.T) {
+	f, c := newFake(t)
+	var out bytes.Buffer
+	text := strings.Replace(minimal, "cirros}", "cirros, volumeMounts: [{name: h, mountPath: /h}]}", 1) + "  volumes: [{name: h, hostPath: {path: /none/such}}]\n"
+	_, err := Run(t.Context(), c, read(t, text), Options{LogDir: t.TempDir(), Out: &out, Err: &out})
+	if err == nil || !strings.Contains(err.Error(), `volume h: hostPath "/none/such" is not on this machine`) || f.changes() != "" {
+		t.Errorf("%v, calls: %s", err, f.changes())
+	}
+	if left := leftovers(t, c); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

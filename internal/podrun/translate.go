@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/podrun/volumes"
 )
 
 // Labels that kubelet gives to sandboxes and containers.
@@ -66,7 +69,7 @@ func (m *Manifest) sandboxConfig(logDir string) *runtimeapi.PodSandboxConfig {
 		Metadata: &runtimeapi.PodSandboxMetadata{
 			Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID),
 		},
-		Hostname:     cmp.Or(pod.Spec.Hostname, shortHostname(pod.Name)),
+		Hostname:     m.kernelHostname(),
 		LogDirectory: filepath.Join(logDir, pod.Namespace+"_"+pod.Name+"_"+string(pod.UID)),
 		DnsConfig:    dnsConfig(pod.Spec.DNSConfig),
 		PortMappings: portMappings(&pod.Spec.Containers[0]),
@@ -78,15 +81,6 @@ func (m *Manifest) sandboxConfig(logDir string) *runtimeapi.PodSandboxConfig {
 			}},
 		},
 	}
-}
-
-// shortHostname cuts a pod's name to the length of a host name, as kubelet does.
-func shortHostname(name string) string {
-	const longest = 63
-	if len(name) <= longest {
-		return name
-	}
-	return strings.TrimRight(name[:longest], "-.")
 }
 
 func networkMode(host bool) runtimeapi.NamespaceMode {
@@ -125,7 +119,7 @@ func portMappings(c *corev1.Container) []*runtimeapi.PortMapping {
 }
 
 // containerConfig is what kubelet would send with CreateContainer.
-func (m *Manifest) containerConfig(attempt uint32, imageRef, podIP string) (*runtimeapi.ContainerConfig, error) {
+func (m *Manifest) containerConfig(attempt uint32, imageRef, podIP string, made *volumes.Made) (*runtimeapi.ContainerConfig, error) {
 	env, err := m.environment(podIP)
 	if err != nil {
 		return nil, err
@@ -140,6 +134,8 @@ func (m *Manifest) containerConfig(attempt uint32, imageRef, podIP string) (*run
 		Args:       c.Args,
 		WorkingDir: c.WorkingDir,
 		Envs:       env,
+		Mounts:     made.Mounts,
+		Devices:    made.Devices,
 		Labels:     labels,
 		Annotations: map[string]string{
 			annotationGracePeriod: fmt.Sprint(m.gracePeriod()),
@@ -175,7 +171,24 @@ func resources(c *corev1.Container) *runtimeapi.LinuxContainerResources {
 	if ok {
 		r.CpuShares = cpuShares(request)
 	}
+	r.HugepageLimits = hugepageLimits(c)
 	return r
+}
+
+// hugepageLimits names sizes as cgroups do: hugepages-2Mi is "2MB".
+func hugepageLimits(c *corev1.Container) (all []*runtimeapi.HugepageLimit) {
+	for _, name := range slices.Sorted(maps.Keys(c.Resources.Limits)) {
+		size, is := strings.CutPrefix(string(name), corev1.ResourceHugePagesPrefix)
+		if !is {
+			continue
+		}
+		limit := c.Resources.Limits[name]
+		all = append(all, &runtimeapi.HugepageLimit{
+			PageSize: strings.TrimSuffix(size, "i") + "B",
+			Limit:    uint64(max(limit.Value(), 0)),
+		})
+	}
+	return all
 }
 
 func cpuShares(q resource.Quantity) int64 { return max(q.MilliValue()*1024/1000, minCPUShares) }

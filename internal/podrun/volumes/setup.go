@@ -1,0 +1,81 @@
+package volumes
+
+import (
+	"fmt"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Made is a pod's volumes as a container gets them.
+type Made struct {
+	Mounts  []*runtimeapi.Mount
+	Devices []*runtimeapi.Device
+}
+
+// SetUp makes the volumes in dir, the pod's own directory. What an error leaves
+// is removed with that directory.
+func (p *Pod) SetUp(dir string) (*Made, error) {
+	paths := map[string]string{}
+	for _, name := range p.order {
+		s := p.sources[name]
+		at := "volumes"
+		if _, is := s.(block); is {
+			at = "volumeDevices"
+		}
+		where, err := s.setUp(filepath.Join(dir, at, s.plugin(), pvName(name, s)))
+		if err != nil {
+			return nil, fmt.Errorf("volume %s: %w", name, err)
+		}
+		paths[name] = where
+	}
+	c := &p.pod.Spec.Containers[0]
+	mounts, err := p.mounts(c, paths)
+	if err != nil {
+		return nil, err
+	}
+	return &Made{Mounts: mounts, Devices: p.devices(c, paths)}, nil
+}
+
+func (p *Pod) isReadOnly(volume string) bool {
+	r, ok := p.sources[volume].(readOnly)
+	return ok && r.readOnly()
+}
+
+var propagations = map[corev1.MountPropagationMode]runtimeapi.MountPropagation{
+	corev1.MountPropagationHostToContainer: runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER,
+	corev1.MountPropagationBidirectional:   runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL,
+}
+
+func (p *Pod) mounts(c *corev1.Container, paths map[string]string) (all []*runtimeapi.Mount, err error) {
+	for i := range c.VolumeMounts {
+		m := &c.VolumeMounts[i]
+		sub, err := p.subPath(m)
+		if err != nil {
+			return nil, err
+		}
+		ro := p.isReadOnly(m.Name)
+		host, err := inVolume(paths[m.Name], sub, ro)
+		if err != nil {
+			return nil, fmt.Errorf("volumeMounts: %s: %w", m.Name, err)
+		}
+		mount := &runtimeapi.Mount{HostPath: host, ContainerPath: ContainerPath(m.MountPath), Readonly: ro || m.ReadOnly}
+		if m.MountPropagation != nil {
+			mount.Propagation = propagations[*m.MountPropagation]
+		}
+		all = append(all, mount)
+	}
+	return all, nil
+}
+
+func (p *Pod) devices(c *corev1.Container, paths map[string]string) (all []*runtimeapi.Device) {
+	for _, d := range c.VolumeDevices {
+		permissions := "mrw"
+		if p.isReadOnly(d.Name) {
+			permissions = "r"
+		}
+		all = append(all, &runtimeapi.Device{HostPath: paths[d.Name], ContainerPath: d.DevicePath, Permissions: permissions})
+	}
+	return all
+}
