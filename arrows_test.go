@@ -52,7 +52,7 @@ var arrows = map[string][]string{
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemulet":           {"internal/config", "internal/daemon", "internal/podrun", "internal/version"},
+	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/podrun", "internal/version"},
 }
 
 func room(pkg string) string {

@@ -271,7 +271,7 @@ func TestReadErrorIsPassedOn(t *testing.T) {
 // Nothing that a file says makes the reader panic, hang or take much memory;
 // what it accepts qemu-img would open, which is for TestInspectIsWhatQemuImgSays.
 func FuzzCheckBase(f *testing.F) {
-	for _, o := range []Overlay{{"/b", Raw, 1 << 20}, {"/some/where", QCow2, 1 << 40}} {
+	for _, o := range []Overlay{{Backing: "/b", BackingFormat: Raw, VirtualSize: 1 << 20}, {Backing: "/some/where", BackingFormat: QCow2, VirtualSize: 1 << 40}} {
 		l, err := o.layout()
 		if err != nil {
 			f.Fatal(err)

@@ -20,6 +20,9 @@ type Overlay struct {
 	// VirtualSize in bytes; it is rounded up to a multiple of 512, and is at
 	// most MaxVirtualSize.
 	VirtualSize int64
+	// Fill, if set, writes to the overlay before it gets its name, and makes
+	// that durable: Inject, perhaps. The file stays CreateOverlay's.
+	Fill func(overlay *os.File) error
 }
 
 const (
@@ -64,7 +67,11 @@ func createOverlay(path string, o Overlay) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(l.write(f), f.Close())
+	err = l.write(f)
+	if err == nil && o.Fill != nil {
+		err = o.Fill(f)
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = renameNew(f.Name(), path)
 	}

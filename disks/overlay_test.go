@@ -81,7 +81,7 @@ func checkChain(t *testing.T, path, below string, format Format, size int64) {
 func TestOverlayIsSmall(t *testing.T) {
 	below := base(t, QCow2)
 	path := filepath.Join(t.TempDir(), "root.qcow2")
-	if err := CreateOverlay(path, Overlay{below, QCow2, 100 * tib}); err != nil {
+	if err := CreateOverlay(path, Overlay{Backing: below, BackingFormat: QCow2, VirtualSize: 100 * tib}); err != nil {
 		t.Fatal(err)
 	}
 	var info struct {
@@ -99,7 +99,7 @@ func TestOverlayIsSmall(t *testing.T) {
 func TestOverlayIsOrdinary(t *testing.T) {
 	below := base(t, QCow2)
 	path := filepath.Join(t.TempDir(), "root.qcow2")
-	if err := CreateOverlay(path, Overlay{below, QCow2, 10 << 20}); err != nil {
+	if err := CreateOverlay(path, Overlay{Backing: below, BackingFormat: QCow2, VirtualSize: 10 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	run(t, "qemu-img", "resize", "-q", path, "2G")
@@ -114,14 +114,14 @@ func TestOverlayRefuses(t *testing.T) {
 		o    Overlay
 		want string
 	}{
-		"relative":  {Overlay{"base.qcow2", QCow2, 1}, "an absolute path"},
-		"no name":   {Overlay{"", QCow2, 1}, "an absolute path"},
-		"long name": {Overlay{"/" + strings.Repeat("x", 1023), QCow2, 1}, "an absolute path of up to 1023 bytes"},
-		"no format": {Overlay{"/b", "", 1}, `backing format ""`},
-		"vmdk":      {Overlay{"/b", "vmdk", 1}, `accepted are "qcow2" and "raw"`},
-		"no size":   {Overlay{"/b", Raw, 0}, "virtual size of 0 bytes"},
-		"negative":  {Overlay{"/b", Raw, -1}, "virtual size of -1 bytes"},
-		"too big":   {Overlay{"/b", Raw, MaxVirtualSize + 1}, "accepted are 1 to 2251799813685248"},
+		"relative":  {Overlay{Backing: "base.qcow2", BackingFormat: QCow2, VirtualSize: 1}, "an absolute path"},
+		"no name":   {Overlay{Backing: "", BackingFormat: QCow2, VirtualSize: 1}, "an absolute path"},
+		"long name": {Overlay{Backing: "/" + strings.Repeat("x", 1023), BackingFormat: QCow2, VirtualSize: 1}, "an absolute path of up to 1023 bytes"},
+		"no format": {Overlay{Backing: "/b", BackingFormat: "", VirtualSize: 1}, `backing format ""`},
+		"vmdk":      {Overlay{Backing: "/b", BackingFormat: "vmdk", VirtualSize: 1}, `accepted are "qcow2" and "raw"`},
+		"no size":   {Overlay{Backing: "/b", BackingFormat: Raw, VirtualSize: 0}, "virtual size of 0 bytes"},
+		"negative":  {Overlay{Backing: "/b", BackingFormat: Raw, VirtualSize: -1}, "virtual size of -1 bytes"},
+		"too big":   {Overlay{Backing: "/b", BackingFormat: Raw, VirtualSize: MaxVirtualSize + 1}, "accepted are 1 to 2251799813685248"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -143,7 +143,7 @@ func TestOverlayNeverReplaces(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CreateOverlay(path, Overlay{"/b", Raw, 1 << 20}); !errors.Is(err, fs.ErrExist) {
+	if err := CreateOverlay(path, Overlay{Backing: "/b", BackingFormat: Raw, VirtualSize: 1 << 20}); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("got %v, want fs.ErrExist", err)
 	}
 	if b, _ := os.ReadFile(path); string(b) != "precious" {
@@ -152,7 +152,7 @@ func TestOverlayNeverReplaces(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("left behind: %v", left)
 	}
-	if err := CreateOverlay(filepath.Join(dir, "none", "root.qcow2"), Overlay{"/b", Raw, 1}); !errors.Is(err, fs.ErrNotExist) {
+	if err := CreateOverlay(filepath.Join(dir, "none", "root.qcow2"), Overlay{Backing: "/b", BackingFormat: Raw, VirtualSize: 1}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: got %v", err)
 	}
 }
@@ -201,7 +201,7 @@ func BenchmarkCreateOverlay(b *testing.B) {
 	path := filepath.Join(dir, "root.qcow2")
 	b.Run("here", func(b *testing.B) {
 		for b.Loop() {
-			if err := CreateOverlay(path, Overlay{below, QCow2, 10 << 30}); err != nil {
+			if err := CreateOverlay(path, Overlay{Backing: below, BackingFormat: QCow2, VirtualSize: 10 << 30}); err != nil {
 				b.Fatal(err)
 			}
 			_ = os.Remove(path)

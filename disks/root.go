@@ -21,6 +21,10 @@ type RootImage struct {
 	Digest [sha256.Size]byte
 	// VirtualSize in bytes, of the image.
 	VirtualSize int64
+	// Fill, if set, writes to the guest's part of the disk when the image is
+	// there, and makes that durable, before the header says that the disk is
+	// complete: Inject, perhaps. The file stays PrepareRoot's.
+	Fill func(ctx context.Context, disk RootDisk, f *os.File) error
 }
 
 // RootDisk is a persistent root disk that is ready to boot.
@@ -146,6 +150,7 @@ func (d RootDisk) fill(ctx context.Context, f *os.File, image RootImage) error {
 		f.Sync,
 		func() error { return d.copyImage(ctx, f, image) },
 		f.Sync,
+		func() error { return image.fill(ctx, d, f) },
 		func() error { return writeSector(f, RootHeader(image.Digest)) },
 		f.Sync,
 	} {
@@ -154,6 +159,13 @@ func (d RootDisk) fill(ctx context.Context, f *os.File, image RootImage) error {
 		}
 	}
 	return nil
+}
+
+func (i RootImage) fill(ctx context.Context, d RootDisk, f *os.File) error {
+	if i.Fill == nil {
+		return nil
+	}
+	return i.Fill(ctx, d, f)
 }
 
 func writeSector(f *os.File, b []byte) error {

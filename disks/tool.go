@@ -1,7 +1,6 @@
 package disks
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -18,6 +17,10 @@ type tool struct {
 	args  []string
 	files []*os.File
 	env   []string
+	// credential is what it runs as, nil for what this process does.
+	credential *syscall.Credential
+	// said gets its output; nil to have it in errors only.
+	said *tail
 }
 
 // run runs it to its end, or until ctx is done. It does not outlive this
@@ -26,11 +29,14 @@ func (t tool) run(ctx context.Context) error {
 	// The kernel ends a child with the thread that made it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var said bytes.Buffer
+	said := t.said
+	if said == nil {
+		said = &tail{}
+	}
 	cmd := exec.CommandContext(ctx, t.name, t.args...)
-	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = t.files, &said, &said
+	cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = t.files, said, said
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}, t.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: t.credential}
 	err := cmd.Run()
 	switch {
 	case err == nil:

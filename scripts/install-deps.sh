@@ -6,7 +6,7 @@ set -euo pipefail
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 vm_user=qemulet
 
-# What must be there | the package that brings it | what for. A name without a slash is looked up in PATH.
+# What must be there | the package that brings it | what for. A name without a slash is looked up in PATH; a path may have wildcards.
 needs='
 qemu-system-x86_64             | qemu-system-x86            | runs the virtual machines
 /usr/share/seabios/bios.bin    | seabios                    | firmware of the virtual machines
@@ -25,6 +25,8 @@ grub-mkimage                   | grub-common                | makes guests boota
 sfdisk                         | fdisk                      | partitions the Debian guest, checks volumes in tests
 mke2fs                         | e2fsprogs                  | makes ephemeral volumes, and the file system of the Debian guest
 /etc/ssl/certs/ca-certificates.crt | ca-certificates      | lets go download modules over https
+/boot/vmlinuz-*                | linux-image-cloud-amd64    | kernel of the machine that writes files into root disks
+mkfs.xfs                       | xfsprogs                   | makes root disks with xfs in tests
 xorriso                        | xorriso                    | reads back cloud-init seeds in tests
 isoinfo                        | genisoimage                | reads back cloud-init seeds in tests
 blkid                          | util-linux                 | reads back cloud-init seeds in tests
@@ -36,7 +38,7 @@ missing() {
     thing=${thing// /} package=${package// /}
     [ -n "$thing" ] || continue
     case $thing in
-      /*) [ -e "$thing" ] ;;
+      /*) compgen -G "$thing" >/dev/null ;;
       *) type -P "$thing" >/dev/null ;;
     esac || printf '%s|%s\n' "$package" "${why# }"
   done <<<"$needs"
@@ -80,6 +82,8 @@ if [ -n "$lacking" ]; then
     exit 1
   fi
   export DEBIAN_FRONTEND=noninteractive
+  # Nobody boots this machine with the kernel: it needs no initial RAM disk.
+  [ -e /boot/grub ] || export INITRD=No
   mapfile -t packages < <(cut -d'|' -f1 <<<"$lacking" | sort -u)
   echo "install-deps: apt-get update; apt-get install ${packages[*]}"
   apt-get -qq update

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/qemulet/qemulet/disks/injector"
 	"github.com/qemulet/qemulet/internal/podrun"
 )
 
@@ -14,6 +15,7 @@ import (
 const interruptedCode = 130
 
 func main() {
+	injector.Main() // returns, except in the machine that writes into disks
 	err := newRootCommand().ExecuteContext(context.Background())
 	var code exitCode
 	switch {
