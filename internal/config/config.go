@@ -31,6 +31,7 @@ type Config struct {
 	CgroupDriver    string
 	StreamAddress   string
 
+	Kubeconfig string
 	ObjectsDir string
 
 	ImageTranslationDir    string

@@ -51,7 +51,7 @@ func TestDefaults(t *testing.T) {
 		"run-dir":    c.RunDir == "/run/qemulet",
 		"cri-socket": c.CRISocket == "/run/qemulet/cri.sock",
 		"api-socket": c.APISocket == "/run/qemulet/api.sock",
-		"objects":    c.ObjectsDir == "/run/qemulet/objects",
+		"objects":    c.ObjectsDir == "/run/qemulet/objects" && c.Kubeconfig == "",
 		"cni":        slices.Equal(c.CNIBinDirs, []string{"/opt/cni/bin", "/usr/lib/cni"}) && c.CNITimeout == 90*time.Second,
 		"accel":      c.Accel == "auto",
 		"regexp":     c.RegexpImageTranslation,

@@ -54,6 +54,8 @@ func table(c *Config) []setting {
 			usage:   "CPU of VMs that name none: a model of QEMU's, or host-model"},
 		{name: "cgroup-driver", value: choice(&c.CgroupDriver, "auto", "systemd", "cgroupfs"),
 			usage: "who manages cgroups, as kubelet is told; auto says systemd where that is the init process"},
+		{name: "kubeconfig", value: optionalPath(&c.Kubeconfig),
+			usage: "file that says where the API server is and who asks it for ConfigMaps, Secrets and image mappings (default: the service account, when the daemon runs in a pod)"},
 		{name: "objects-dir", value: optionalPath(&c.ObjectsDir),
 			usage: "directory of the ConfigMaps and Secrets that pods of the one-machine mode bring along (default objects in run-dir)"},
 		{name: "image-translation-dir", value: path(&c.ImageTranslationDir, "/etc/qemulet/images"),

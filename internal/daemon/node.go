@@ -13,6 +13,7 @@ import (
 	"github.com/qemulet/qemulet/internal/config"
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/kube"
 	"github.com/qemulet/qemulet/internal/runtime"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/netns"
@@ -43,22 +44,24 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 	if n.db, err = store.Open(filepath.Join(cfg.StateDir, "qemulet.db")); err != nil {
 		return nil, err
 	}
-	if n.images, err = openImages(cfg, log); err != nil {
+	cluster := &kube.API{Kubeconfig: cfg.Kubeconfig}
+	if n.images, err = openImages(cfg, cluster, log); err != nil {
 		return nil, err
 	}
 	if n.watcher, err = console.NewWatcher(); err != nil {
 		return nil, err
 	}
-	if n.runtime, err = n.newRuntime(cfg); err != nil {
+	if n.runtime, err = n.newRuntime(cfg, cluster); err != nil {
 		return nil, err
 	}
 	return n, nil
 }
 
-func openImages(cfg *config.Config, log *slog.Logger) (*images.Store, error) {
+func openImages(cfg *config.Config, cluster *kube.API, log *slog.Logger) (*images.Store, error) {
 	return images.Open(images.Options{
 		Dir:            filepath.Join(cfg.StateDir, "images"),
 		TranslationDir: cfg.ImageTranslationDir,
+		Mappings:       mappings(cluster),
 		NoRegexp:       !cfg.RegexpImageTranslation,
 		Protocol:       cfg.DownloadProtocol,
 		MaxParallel:    cfg.ParallelPulls,
@@ -67,13 +70,25 @@ func openImages(cfg *config.Config, log *slog.Logger) (*images.Store, error) {
 	})
 }
 
+// mappings lists the cluster's VirtletImageMappings for the image store.
+func mappings(cluster *kube.API) func(context.Context) ([]images.Mapping, error) {
+	return func(ctx context.Context) ([]images.Mapping, error) {
+		found, err := cluster.ImageMappings(ctx)
+		var all []images.Mapping
+		for _, m := range found {
+			all = append(all, images.Mapping{Name: "VirtletImageMapping " + kube.MappingNamespace + "/" + m.Name, Spec: m.Spec})
+		}
+		return all, err
+	}
+}
+
 // checkImage refuses what cannot be the base of a root disk.
 func checkImage(r io.ReaderAt, size int64) (virtualSize int64, err error) {
 	img, err := disks.CheckBase(r, size, disks.Limits{})
 	return img.VirtualSize, err
 }
 
-func (n *node) newRuntime(cfg *config.Config) (*runtime.Runtime, error) {
+func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runtime, error) {
 	network, err := netns.NewManager(netns.Options{
 		ConfDir:       cfg.CNIConfDir,
 		BinDirs:       cfg.CNIBinDirs,
@@ -101,6 +116,7 @@ func (n *node) newRuntime(cfg *config.Config) (*runtime.Runtime, error) {
 			Credential: credential,
 			Decided:    n.tellAccel,
 		},
+		Objects:         kube.Objects{Dir: kube.Dir(cfg.ObjectsDir), API: cluster},
 		RunDir:          cfg.RunDir,
 		StateDir:        cfg.StateDir,
 		NetnsDir:        cfg.NetnsDir,

@@ -30,6 +30,21 @@ type Source interface {
 	Data(ctx context.Context, pod Pod, kind Kind, name string) (map[string][]byte, error)
 }
 
+// Objects is the source of a node: a pod that brought objects along has those
+// and no others, all other pods have the API server's.
+type Objects struct {
+	Dir Dir
+	API *API
+}
+
+// Data implements Source.
+func (o Objects) Data(ctx context.Context, pod Pod, kind Kind, name string) (map[string][]byte, error) {
+	if o.Dir.Has(pod.UID) {
+		return o.Dir.Data(ctx, pod, kind, name)
+	}
+	return o.API.Data(ctx, pod, kind, name)
+}
+
 // objectName is what Kubernetes calls a DNS subdomain. It is safe as a file's
 // name and in a URL.
 var objectName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)

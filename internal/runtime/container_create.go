@@ -50,6 +50,10 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
+	notes, err := r.takeSources(ctx, spec)
+	if err != nil {
+		return "", fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err)
+	}
 	// Held until the record says that it is in use.
 	image, release, err := r.Images.Acquire(ctx, cfg.GetImage().GetImage())
 	if err != nil {
@@ -60,7 +64,7 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 		return "", fmt.Errorf("container %s: image %s is damaged, remove it and pull it again: %w: %w",
 			cfg.GetMetadata().GetName(), cfg.GetImage().GetImage(), image.Damaged, errdefs.ErrFailedPrecondition)
 	}
-	v, err := r.intendContainer(p, cfg, image)
+	v, err := r.intendContainer(p, cfg, image, notes)
 	if err != nil {
 		return "", err
 	}
@@ -137,7 +141,7 @@ func (r *Runtime) sameContainer(ctx context.Context, p *pod, cfg *runtimeapi.Con
 	return "", nil
 }
 
-func (r *Runtime) intendContainer(p *pod, cfg *runtimeapi.ContainerConfig, image images.Image) (*vm, error) {
+func (r *Runtime) intendContainer(p *pod, cfg *runtimeapi.ContainerConfig, image images.Image, notes []string) (*vm, error) {
 	id := ids.New()
 	rec := &store.Container{
 		ID:          id,
@@ -148,6 +152,7 @@ func (r *Runtime) intendContainer(p *pod, cfg *runtimeapi.ContainerConfig, image
 		ImageDigest: image.Digest,
 		Created:     time.Now(),
 		CgroupPath:  cgroupPath(p.config(), id),
+		Notes:       notes,
 	}
 	if err := r.DB.PutContainer(rec); err != nil {
 		return nil, err

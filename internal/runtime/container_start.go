@@ -71,7 +71,7 @@ func (r *Runtime) boot(ctx context.Context, v *vm) error {
 		return err
 	}
 	// gofail: var containerSpawned struct{}
-	c, err := r.supervise(ctx, v, m, log, slices.Concat(plan.spec.Notes, plan.volumes.notes))
+	c, err := r.supervise(ctx, v, m, log, slices.Concat(plan.spec.Notes, v.record().Notes, plan.volumes.notes))
 	if err != nil {
 		return errors.Join(err, killNow(ctx, m))
 	}

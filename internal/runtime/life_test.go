@@ -400,7 +400,7 @@ func TestLeftoverCreations(t *testing.T) {
 	image, release, err := n.Images.Acquire(t.Context(), "ignores")
 	n.must(err)
 	release()
-	v, err := n.intendContainer(p, vmConfig("ignores", 0), image)
+	v, err := n.intendContainer(p, vmConfig("ignores", 0), image, nil)
 	n.must(err)
 	n.create(sandbox, vmConfig("ignores", 0))
 	if n.knowsVM(v) {

@@ -23,6 +23,7 @@ import (
 	"github.com/qemulet/qemulet/disks"
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/kube"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
@@ -122,7 +123,7 @@ func (n *testNode) open() {
 	n.must(err)
 	watcher, err := console.NewWatcher()
 	n.must(err)
-	n.Runtime, err = New(Options{DB: db, Images: is, Network: network, Watcher: watcher, Hypervisor: n.hypervisor(realBinary),
+	n.Runtime, err = New(Options{DB: db, Images: is, Network: network, Watcher: watcher, Hypervisor: n.hypervisor(realBinary), Objects: n.objects(),
 		RunDir: n.path("run"), StateDir: n.dir, NetnsDir: n.path("netns"), Log: slog.New(slog.NewTextHandler(logWriter{n.t}, nil))})
 	n.must(err)
 }
@@ -137,6 +138,9 @@ func (w logWriter) Write(p []byte) (int, error) {
 func (n *testNode) hypervisor(binary string) *Hypervisor {
 	return &Hypervisor{Binary: binary, CacheDir: n.path("cache"), Mode: qemu.AccelTCG}
 }
+
+// objects are where the tests put ConfigMaps and Secrets.
+func (n *testNode) objects() kube.Dir { return kube.Dir(n.path("objects")) }
 
 // close lets go of everything, as the end of the daemon does, orderly or not:
 // what differs is in the records.

@@ -15,6 +15,7 @@ import (
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/ids"
 	"github.com/qemulet/qemulet/internal/images"
+	"github.com/qemulet/qemulet/internal/kube"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/netns"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	Images     *images.Store
 	Network    *netns.Manager
 	Hypervisor *Hypervisor
+	// Objects has the ConfigMaps and Secrets that annotations name.
+	Objects kube.Source
 	// Watcher wakes the console logs.
 	Watcher *console.Watcher
 	// RunDir holds sockets and is emptied by a reboot; StateDir is not.

@@ -29,8 +29,9 @@ func (r *Runtime) RunSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConf
 	if err := checkHandler(handler); err != nil {
 		return "", err
 	}
-	if _, err := vmpod.ParseSandbox(cfg, r.checkCPU(ctx)); err != nil {
-		return "", fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	var found sources
+	if _, err := vmpod.ParseSandbox(cfg, r.checkCPU(ctx), r.checkSources(ctx, &found)); err != nil {
+		return "", fmt.Errorf("%w: %w", err, found.class(err))
 	}
 	if _, err := dnsServers(cfg); err != nil {
 		return "", err

@@ -17,7 +17,7 @@ func seedOf(p *pod, spec *vmpod.VM, vols *volumes, files []cloudinit.WriteFile) 
 		Hostname:       spec.Hostname,
 		SSHKeys:        spec.CloudInit.SSHKeys,
 		MetaData:       spec.CloudInit.MetaData,
-		UserData:       spec.CloudInit.UserData,
+		UserData:       cloudinit.Merge(spec.CloudInit.SourceUserData, spec.CloudInit.UserData),
 		UserDataScript: spec.CloudInit.UserDataScript,
 		FQDN:           fqdn(spec, files),
 		Files:          files,

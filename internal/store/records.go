@@ -67,6 +67,8 @@ type Container struct {
 	ExitCode                   int32
 	Reason, Message            string
 
+	// Notes are for the VM's log: what of the objects that annotations name had no effect.
+	Notes []string `json:",omitempty"`
 	// CgroupPath is known before the process, which is born in it.
 	CgroupPath string `json:",omitempty"`
 	// Process identifies QEMU (package qemu's Identity); nil while there is none.

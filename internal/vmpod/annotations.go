@@ -32,6 +32,7 @@ func defaultSettings() Settings {
 		VCPUs:      1,
 		DiskDriver: DiskSCSI,
 		CloudInit:  CloudInit{ImageType: NoCloud},
+		Sources:    Sources{UserDataEncoding: Plain},
 	}
 }
 
@@ -48,6 +49,7 @@ func (s *Settings) parse(values map[string]string, bad *problems) {
 		}
 	}
 	s.agree(bad)
+	s.agreeSources(bad)
 }
 
 func (p *problems) annotation(a annotation, value string, err error) {

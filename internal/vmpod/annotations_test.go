@@ -71,7 +71,8 @@ func TestAccepted(t *testing.T) {
 		{"VirtletSSHKeys", " ssh-rsa A a\r\n\n# note\nssh-rsa B b", func(s *Settings) {
 			s.CloudInit.SSHKeys = []string{"ssh-rsa A a", "# note", "ssh-rsa B b"}
 		}},
-		{"VirtletSSHKeys", "", func(*Settings) {}},
+		{"VirtletSSHKeys", "", func(s *Settings) { s.CloudInit.SSHKeys = []string{} }},
+		{"VirtletCloudInitUserData", "", func(s *Settings) { s.CloudInit.UserData = map[string]any{} }},
 		{"VirtletForceDHCPNetworkConfig", "true", func(s *Settings) { s.CloudInit.ForceDHCP = true }},
 		{"VirtletForceDHCPNetworkConfig", "True", func(*Settings) {}},
 		{"VirtletForceDHCPNetworkConfig", " true", func(*Settings) {}},
@@ -79,12 +80,30 @@ func TestAccepted(t *testing.T) {
 		{"VirtletSystemUUID", "53008994-44c0-4017-ad44-9c49758083da", func(s *Settings) { s.SystemUUID = "53008994-44c0-4017-ad44-9c49758083da" }},
 		{"VirtletSystemUUID", "53008994-44C0-4017-AD44-9C49758083DA", func(s *Settings) { s.SystemUUID = "53008994-44c0-4017-ad44-9c49758083da" }},
 		{"VirtletSystemUUID", "urn:uuid:{53008994-44c0-1017-ad44-9c49758083da", func(s *Settings) { s.SystemUUID = "53008994-44c0-1017-ad44-9c49758083da" }},
-		// Without effect unless there is a source.
-		{"VirtletCloudInitUserDataOverwrite", "true", func(*Settings) {}},
-		{"VirtletCloudInitUserDataSourceEncoding", "base64", func(*Settings) {}},
+		{"VirtletCloudInitUserDataOverwrite", "true", func(s *Settings) { s.Sources.Overwrite = true }},
+		{"VirtletCloudInitUserDataOverwrite", "yes", func(*Settings) {}},
 		{"VirtletCloudInitUserDataSource", "", func(*Settings) {}},
 		{"VirtletChown9pfsMounts", "true", func(s *Settings) { s.ChownShares = true }},
 		{"VirtletChown9pfsMounts", "True", func(*Settings) {}},
+		{"VirtletCloudInitUserDataSource", "ConfigMap/a.b", func(s *Settings) {
+			s.Sources.UserData = &Ref{Object: Object{ConfigMap, "a.b"}, Annotation: "VirtletCloudInitUserDataSource", Value: "ConfigMap/a.b"}
+		}},
+		{"VirtletCloudInitUserDataSourceKey", "k", func(s *Settings) { s.Sources.UserDataKey = new("k") }},
+		{"VirtletCloudInitUserDataSourceKey", "", func(s *Settings) { s.Sources.UserDataKey = new("") }},
+		{"VirtletCloudInitUserDataSourceEncoding", "base64", func(s *Settings) { s.Sources.UserDataEncoding = Base64 }},
+		{"VirtletCloudInitUserDataSourceEncoding", "rot13", func(s *Settings) { s.Sources.UserDataEncoding = "rot13" }}, // no key: no matter
+		{"VirtletSSHKeySource", "secret/x", func(s *Settings) {
+			s.Sources.SSHKeys = &Ref{Object: Object{Secret, "x"}, Annotation: "VirtletSSHKeySource", Value: "secret/x", Key: "authorized_keys"}
+		}},
+		{"VirtletSSHKeySource", "SECRET/x/k", func(s *Settings) {
+			s.Sources.SSHKeys = &Ref{Object: Object{Secret, "x"}, Annotation: "VirtletSSHKeySource", Value: "SECRET/x/k", Key: "k"}
+		}},
+		{"VirtletSSHKeySource", "configmap/x/", func(s *Settings) {
+			s.Sources.SSHKeys = &Ref{Object: Object{ConfigMap, "x"}, Annotation: "VirtletSSHKeySource", Value: "configmap/x/"}
+		}},
+		{"VirtletFilesFromDataSource", "secret/x", func(s *Settings) {
+			s.Sources.Files = &Ref{Object: Object{Secret, "x"}, Annotation: "VirtletFilesFromDataSource", Value: "secret/x"}
+		}},
 	} {
 		want := defaultSettings()
 		c.change(&want)
@@ -96,20 +115,18 @@ func TestAccepted(t *testing.T) {
 
 func TestRefused(t *testing.T) {
 	for name, values := range map[string]map[string]string{
-		"VirtletVCPUCount":          {"": "error parsing", "2.0": "error parsing", " 2": "error parsing", "x": "error parsing", "256": "max is 255", "99999999999999999999": "max is 255"},
-		"VirtletCPUModel":           {"Host-Model": "unknown cpu model", "host-passthrough": "unknown cpu model"},
-		"VirtletDiskDriver":         {"SCSI": "bad disk driver", " scsi": "bad disk driver", "ide": "bad disk driver"},
-		"VirtletRootVolumeSize":     {"": "error parsing", "4 Gi": "error parsing", "4GB": "error parsing", "0.5": "bad root volume size", "500m": "bad root volume size", "3Pi": "too big", "9E": "too big", "1e999999999": "error parsing", "1e99": "too big", "1..5": "error parsing", "1n": "bad root volume size"},
-		"VirtletCloudInitImageType": {"cdrom": "unknown config image type", "nocloud ": "unknown config image type"},
-		"VirtletCloudInitMetaData":  {"[a]": "it is a list", "a": "it is a single value", "{": "line 1", "a: b: c": "mapping values are not allowed", "x: 1\n\ny: [": "line 3"},
-		"VirtletCloudInitUserData":  {"[a]": "it is a list", "7": "it is a single value", "\t": "found character that cannot start any token", "a: .inf": "cannot be read as YAML", "? [x]\n: y": "cannot be read as YAML"},
-		"VirtletSystemUUID":         {"": "failed to parse", "53008994-44c0-7017-ad44-9c49758083da": "failed to parse", "00000000-0000-0000-0000-000000000000": "failed to parse", "53008994-44c0-4017-ad44-9c49758083dg": "failed to parse", " 53008994-44c0-4017-ad44-9c49758083da": "failed to parse"},
-		"VirtletLibvirtCPUSetting":  {"- a": "it is a list", "7": "it is a single value", "{": "line 1"},
-		// Later.
-		"VirtletCloudInitUserDataSource":    {"configmap/x": "not supported yet"},
-		"VirtletCloudInitUserDataSourceKey": {"": "not supported yet", "k": "not supported yet"},
-		"VirtletSSHKeySource":               {"": "not supported yet", "secret/x": "not supported yet"},
-		"VirtletFilesFromDataSource":        {"": "not supported yet", "secret/x": "not supported yet"},
+		"VirtletVCPUCount":               {"": "error parsing", "2.0": "error parsing", " 2": "error parsing", "x": "error parsing", "256": "max is 255", "99999999999999999999": "max is 255"},
+		"VirtletCPUModel":                {"Host-Model": "unknown cpu model", "host-passthrough": "unknown cpu model"},
+		"VirtletDiskDriver":              {"SCSI": "bad disk driver", " scsi": "bad disk driver", "ide": "bad disk driver"},
+		"VirtletRootVolumeSize":          {"": "error parsing", "4 Gi": "error parsing", "4GB": "error parsing", "0.5": "bad root volume size", "500m": "bad root volume size", "3Pi": "too big", "9E": "too big", "1e999999999": "error parsing", "1e99": "too big", "1..5": "error parsing", "1n": "bad root volume size"},
+		"VirtletCloudInitImageType":      {"cdrom": "unknown config image type", "nocloud ": "unknown config image type"},
+		"VirtletCloudInitMetaData":       {"[a]": "it is a list", "a": "it is a single value", "{": "line 1", "a: b: c": "mapping values are not allowed", "x: 1\n\ny: [": "line 3"},
+		"VirtletCloudInitUserData":       {"[a]": "it is a list", "7": "it is a single value", "\t": "found character that cannot start any token", "a: .inf": "cannot be read as YAML", "? [x]\n: y": "cannot be read as YAML"},
+		"VirtletSystemUUID":              {"": "failed to parse", "53008994-44c0-7017-ad44-9c49758083da": "failed to parse", "00000000-0000-0000-0000-000000000000": "failed to parse", "53008994-44c0-4017-ad44-9c49758083dg": "failed to parse", " 53008994-44c0-4017-ad44-9c49758083da": "failed to parse"},
+		"VirtletLibvirtCPUSetting":       {"- a": "it is a list", "7": "it is a single value", "{": "line 1"},
+		"VirtletCloudInitUserDataSource": {"configmap": "not a kind and a name", "configmap/": "not a kind and a name", "configmap/a/b": "not a kind and a name", "pod/x": `unknown kind "pod"`, "/x": `unknown kind ""`, " secret/x": "unknown kind"},
+		"VirtletSSHKeySource":            {"": "not a kind and a name", "secret": "not a kind and a name", "secret//k": "not a kind and a name", "secret/a/b/c": "too many parts", "secret/a/b/": "too many parts", "node/a/b": "unknown kind"},
+		"VirtletFilesFromDataSource":     {"": "not a kind and a name", "secret": "not a kind and a name", "secret/a/b": "not a kind and a name", "x/y": "unknown kind"},
 	} {
 		for value, want := range values {
 			_, err := settingsOf(name, value)

@@ -11,7 +11,8 @@ type Problem struct {
 	// it is a path in CRI's message.
 	Annotation bool
 	Field      string
-	// Key is the path in the document that an annotation holds, or empty.
+	// Key is the path in the document that an annotation holds, or the object
+	// that it names and a key there, or empty.
 	Key string
 	// Value is the offending text, shortened; empty where there is none or it
 	// may be a secret.

@@ -37,7 +37,7 @@ func TestParseSandboxDefaults(t *testing.T) {
 	}
 	want := &Pod{
 		Name: "vm", Namespace: "default", UID: "c2a5c1c7-4f0e-4a3c-8f0a-0d7f5d6a1f11", Attempt: 2, Hostname: "vm", CgroupParent: "/kubepods/pod1",
-		Settings: Settings{VCPUs: 1, DiskDriver: DiskSCSI, CloudInit: CloudInit{ImageType: NoCloud}},
+		Settings: Settings{VCPUs: 1, DiskDriver: DiskSCSI, CloudInit: CloudInit{ImageType: NoCloud}, Sources: Sources{UserDataEncoding: Plain}},
 	}
 	if !reflect.DeepEqual(pod, want) {
 		t.Errorf("got %+v\nwant %+v", pod, want)
@@ -55,7 +55,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		"VirtletSystemUUID":         "x",
 		"VirtletCloudInitImageType": "floppy",
 		"VirtletCloudInitUserData":  "- a\n- b",
-		"VirtletSSHKeySource":       "secret/keys",
+		"VirtletSSHKeySource":       "keys",
 		"VirtletLibvirtCPUSetting":  "{mode: native, features: [{name: avx, policy: on}, {policy: force}]}",
 	})
 	_, err := ParseSandbox(cfg)
@@ -67,7 +67,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
   VirtletLibvirtCPUSetting Features[0].Policy = "true": is not known; accepted: force, require, optional, disable or forbid
   VirtletLibvirtCPUSetting Features[1].Name: is missing; accepted: the name of a feature, such as avx2
   VirtletCPUModel = "qemu64": unknown cpu model type; accepted: "host-model", or empty for the node's default
-  VirtletSSHKeySource = "secret/keys": is not supported yet by this version
+  VirtletSSHKeySource = "keys": is not a kind and a name; accepted: configmap/<name> or secret/<name>, and /<key> behind it if the key is not authorized_keys
   VirtletVCPUCount = "many": error parsing cpu count; accepted: a whole number up to 255
   VirtletCloudInitUserData: failed to unmarshal cloud-init userdata: it is a list; accepted: a mapping in YAML or JSON
   VirtletCloudInitImageType = "floppy": unknown config image type; accepted: nocloud or configdrive, in any case

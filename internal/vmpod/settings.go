@@ -12,17 +12,6 @@ import (
 // would give a machine other than the one that was asked for.
 var errNotYet = errors.New("is not supported yet by this version")
 
-func notYet(*Settings, string) error { return errNotYet }
-
-func notYetUnlessEmpty(_ *Settings, value string) error {
-	if value == "" {
-		return nil
-	}
-	return errNotYet
-}
-
-func ignore(*Settings, string) error { return nil }
-
 // isTrue is how Virtlet reads a boolean: just these four bytes, and everything
 // else is false, never an error.
 func isTrue(value string) bool { return value == "true" }
@@ -90,6 +79,9 @@ func setUserData(s *Settings, value string) error {
 	if err != nil {
 		return fmt.Errorf("failed to unmarshal cloud-init userdata: %w", err)
 	}
+	if m == nil {
+		m = map[string]any{} // that it is there counts
+	}
 	s.CloudInit.UserData = m
 	return nil
 }
@@ -111,12 +103,19 @@ func setForceDHCP(s *Settings, value string) error {
 
 // setSSHKeys takes one key per line. The keys' syntax is the guest's business.
 func setSSHKeys(s *Settings, value string) error {
-	for line := range strings.SplitSeq(value, "\n") {
-		if key := strings.TrimSpace(line); key != "" {
-			s.CloudInit.SSHKeys = append(s.CloudInit.SSHKeys, key)
+	s.CloudInit.SSHKeys = lines(value)
+	return nil
+}
+
+// lines are the lines of a text without the blank ones; never nil.
+func lines(text string) []string {
+	all := []string{}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			all = append(all, line)
 		}
 	}
-	return nil
+	return all
 }
 
 // uuidForm is what Virtlet took, and upper case too.

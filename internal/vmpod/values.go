@@ -11,18 +11,24 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// mapping reads a mapping in YAML or JSON; nothing at all is an empty one.
-// Numbers stay as they are written (json.Number), for a phone number or a
-// serial must not go through a float.
-func mapping(text string) (map[string]any, error) {
+// yamlValue reads YAML or JSON; nothing at all is nil. Numbers stay as they are
+// written (json.Number), for a phone number or a serial must not go through a
+// float.
+func yamlValue(text string) (value any, _ error) {
 	raw, err := yaml.YAMLToJSON([]byte(text))
 	if err != nil {
 		return nil, yamlError(err)
 	}
 	d := json.NewDecoder(strings.NewReader(string(raw)))
 	d.UseNumber()
-	var value any
-	if err := d.Decode(&value); err != nil {
+	err = d.Decode(&value)
+	return value, err
+}
+
+// mapping reads a mapping in YAML or JSON; nothing at all is an empty one.
+func mapping(text string) (map[string]any, error) {
+	value, err := yamlValue(text)
+	if err != nil {
 		return nil, err
 	}
 	switch m := value.(type) {

@@ -44,6 +44,11 @@ type Settings struct {
 	SystemUUID string
 	// CloudInit is what the guest is told at its first boot.
 	CloudInit CloudInit
+	// Sources are the objects that more of it comes from.
+	Sources Sources
+	// Files are to be written into the root disk before its first boot: once
+	// per disk, in this order. They are there after WithData.
+	Files []File
 }
 
 // DiskDriver is the bus that disks are attached to.
@@ -62,12 +67,15 @@ type CloudInit struct {
 	// MetaData replaces generated keys of the same name; nil means none.
 	// Numbers are json.Number.
 	MetaData map[string]any
-	// UserData is the map under `#cloud-config`; nil means none. Numbers are
-	// json.Number.
+	// UserData is the map under `#cloud-config`; nil means that no annotation
+	// has it. Numbers are json.Number.
 	UserData map[string]any
+	// SourceUserData is the map of the object that an annotation names, for
+	// UserData to be merged over; nil means none. Numbers are json.Number.
+	SourceUserData map[string]any
 	// UserDataScript, when not empty, is the whole of user-data.
 	UserDataScript string
-	// SSHKeys are lines for authorized_keys.
+	// SSHKeys are lines for authorized_keys; nil means that no annotation has any.
 	SSHKeys []string
 	// ForceDHCP leaves the network configuration out of the seed.
 	ForceDHCP bool
