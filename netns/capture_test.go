@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capture records the UDP packets to DHCP ports, and ARP for the DHCP server, on all links of a namespace.
+// capture records the UDP packets to DHCP ports, ARP for the DHCP server and router advertisements, on all links of a
+// namespace.
 type capture struct {
 	t    *testing.T
 	file *os.File
@@ -76,6 +77,12 @@ func parseCaptured(f []byte) (captured, bool) {
 	case unix.ETH_P_IP:
 		port := binary.BigEndian.Uint16(f[36:])
 		return captured{dst: netip.AddrFrom4([4]byte(f[30:34])), port: port}, f[23] == unix.IPPROTO_UDP && (port == 67 || port == 68)
+	case unix.ETH_P_IPV6:
+		if len(f) < 58 {
+			return captured{}, false
+		}
+		port, isUDP, isICMP := binary.BigEndian.Uint16(f[56:]), f[20] == unix.IPPROTO_UDP, f[20] == unix.IPPROTO_ICMPV6
+		return captured{dst: netip.AddrFrom16([16]byte(f[38:54])), port: port}, isUDP && (port == 546 || port == 547) || isICMP && f[54] == 134
 	}
 	return captured{}, false
 }

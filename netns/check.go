@@ -131,16 +131,23 @@ func (l *links) checkPorts(name string, ports ...netlink.Link) error {
 	return nil
 }
 
+// existing returns a link that is up.
 func (l *links) existing(name string) (netlink.Link, error) {
+	link, err := l.find(name)
+	if err == nil && link.Attrs().Flags&net.FlagUp == 0 {
+		return nil, fmt.Errorf("link %s is down", name)
+	}
+	return link, err
+}
+
+// find returns a link; the error matches ErrGone when there is none.
+func (l *links) find(name string) (netlink.Link, error) {
 	link, err := l.LinkByName(name)
 	if isNotFound(err) {
 		return nil, fmt.Errorf("link %s: %w", name, ErrGone)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find link %s: %w", name, err)
-	}
-	if link.Attrs().Flags&net.FlagUp == 0 {
-		return nil, fmt.Errorf("link %s is down", name)
 	}
 	return link, nil
 }

@@ -86,7 +86,7 @@ func TestSetupFailuresLeaveNothingBehind(t *testing.T) {
 
 func TestHangingPluginDiesWithItsGroup(t *testing.T) {
 	n := newNode(t, chainedFake)
-	n.o.PluginTimeout = 300 * time.Millisecond
+	n.o.PluginTimeout = 2 * time.Second
 	pidFile := filepath.Join(n.root, "pid")
 	n.plugin("fake", fmt.Sprintf(`[ $CNI_COMMAND = DEL ] || { sleep 1000 & echo $! >%s; wait; }`, pidFile))
 	if _, err := n.Setup(t.Context(), testPod(1)); !errors.Is(err, context.DeadlineExceeded) {

@@ -58,31 +58,6 @@ func sameRoutes(a, b string) bool {
 	return slices.Equal(sorted(a), sorted(b))
 }
 
-func TestDualStack(t *testing.T) {
-	n := newNode(t, func(n *testNode) string {
-		ipam := fmt.Sprintf(`{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"fd00:%x::/64"}],[{"subnet":%q}]],
-			"routes":[{"dst":"0.0.0.0/0"},{"dst":"::/0"}]}`, n.ipam, n.number, n.subnet())
-		return conflist(fmt.Sprintf(`{"type":"bridge","bridge":%q,"isGateway":true,"ipMasq":true,"ipam":%s}`, n.bridgeName(), ipam))
-	})
-	network := n.setup(testPod(1))
-	nic, v6 := network.Interfaces()[0], fmt.Sprintf("fd00:%x::2/64", n.number)
-	if ips := network.IPs(); len(ips) != 2 || !ips[0].Is4() || !ips[1].Is6() {
-		t.Errorf("pod addresses %v", ips)
-	}
-	if len(nic.Addresses) != 2 || nic.Addresses[0].String() != v6 || len(nic.Gateways) != 2 || len(nic.Routes) != 2 {
-		t.Errorf("interface %+v", nic)
-	}
-	told := newGuest(t, n, network, 0).startDHCP().wait("bound")
-	if told["ip"] != network.IPs()[0].String() || told["router"] != n.gateway().String() {
-		t.Errorf("DHCP: ip %s, router %s", told["ip"], told["router"])
-	}
-	n.teardown(testPod(1))
-	if rules := natRules(t); strings.Contains(rules, testPod(1).ID) {
-		t.Errorf("rules left behind:\n%s", rules)
-	}
-	n.assertClean()
-}
-
 // TestOldConfigurations: single plugin files, and versions of the specification before there were interfaces in results.
 func TestOldConfigurations(t *testing.T) {
 	for _, version := range []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"} {

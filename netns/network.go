@@ -25,10 +25,10 @@ type Network struct {
 }
 
 // newNetwork starts the DHCP servers and takes over the sockets.
-func newNetwork(m *Manager, r Record, sockets []dhcp.Conn) *Network {
+func newNetwork(m *Manager, r Record, sockets []dhcp.Link) *Network {
 	n := &Network{m: m, record: r}
 	for i, socket := range sockets {
-		if socket != nil {
+		if socket.Guest != nil {
 			n.servers = append(n.servers, dhcp.Serve(socket, lease(r, r.Interfaces[i])))
 		}
 	}
@@ -44,6 +44,11 @@ func lease(r Record, nic Interface) dhcp.Lease {
 		Searches: r.DNS.Searches,
 		Hostname: r.Pod.Hostname,
 		MTU:      nic.MTU,
+	}
+	for _, p := range nic.Addresses {
+		if p.Addr().Is6() {
+			l.Addresses6 = append(l.Addresses6, p)
+		}
 	}
 	for _, route := range nic.Routes {
 		l.Routes = append(l.Routes, dhcp.Route(route))

@@ -35,7 +35,7 @@ func (m *Manager) Open(ctx context.Context, r Record) (*Network, error) {
 }
 
 // reopenSockets opens the DHCP socket of each interface.
-func reopenSockets(ns *os.File, r Record) (sockets []dhcp.Conn, err error) {
+func reopenSockets(ns *os.File, r Record) (sockets []dhcp.Link, err error) {
 	err = within(ns, func() error {
 		l, err := openLinks()
 		if err != nil {
@@ -43,15 +43,9 @@ func reopenSockets(ns *os.File, r Record) (sockets []dhcp.Conn, err error) {
 		}
 		defer l.Close()
 		for _, nic := range r.Interfaces {
-			tap, err := l.LinkByName(nic.Tap)
-			if isNotFound(err) {
-				return fmt.Errorf("netns: tap %s in %s: %w", nic.Tap, r.NetnsPath, ErrGone)
-			}
+			socket, err := l.reopenSocket(nic)
 			if err != nil {
-				return fmt.Errorf("netns: find tap %s in %s: %w", nic.Tap, r.NetnsPath, err)
-			}
-			socket, err := listenDHCP(nic, tap.Attrs().Index)
-			if err != nil {
+				err = fmt.Errorf("netns: interface %s in %s: %w", nic.Name, r.NetnsPath, err)
 				return err
 			}
 			sockets = append(sockets, socket)
@@ -59,8 +53,20 @@ func reopenSockets(ns *os.File, r Record) (sockets []dhcp.Conn, err error) {
 		return nil
 	})
 	if err != nil {
-		closeConns(sockets)
+		closeDHCP(sockets)
 		return nil, err
 	}
 	return sockets, nil
+}
+
+func (l *links) reopenSocket(nic Interface) (dhcp.Link, error) {
+	tap, err := l.find(nic.Tap)
+	if err != nil {
+		return dhcp.Link{}, err
+	}
+	link, err := l.find(nic.Name)
+	if err != nil {
+		return dhcp.Link{}, err
+	}
+	return listenDHCP(nic, tap.Attrs().Index, link.Attrs().Index)
 }

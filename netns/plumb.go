@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/qemulet/qemulet/netns/dhcp"
 	"github.com/vishvananda/netlink"
@@ -15,11 +16,11 @@ import (
 )
 
 // plumb puts the guest in the place of the pod's links, each of which is joined to a tap. It notes in the NICs how that
-// was done, and returns the DHCP sockets on the taps (nil for a NIC without an IPv4 address). It runs inside the namespace.
-func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Conn, err error) {
+// was done, and returns the DHCP sockets of the NICs (none for a NIC without an address). It runs inside the namespace.
+func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Link, err error) {
 	defer func() {
 		if err != nil {
-			closeConns(sockets)
+			closeDHCP(sockets)
 		}
 	}()
 	if err := quietNamespace(); err != nil {
@@ -30,7 +31,7 @@ func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Conn, e
 		if err != nil {
 			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)
 		}
-		socket, err := listenDHCP(p.nic, tap)
+		socket, err := listenDHCP(p.nic, tap, p.observed.index())
 		if err != nil {
 			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)
 		}
@@ -138,11 +139,28 @@ func writeSysctl(path, value string) error {
 	return nil
 }
 
-func listenDHCP(nic Interface, tapIndex int) (dhcp.Conn, error) {
-	if _, ok := nic.ipv4(); !ok {
-		return nil, nil
+// listenDHCP opens the sockets that serve a NIC. A tap of the plugins has nothing on its other side to ask for routers.
+func listenDHCP(nic Interface, tap, link int) (l dhcp.Link, err error) {
+	if len(nic.Addresses) == 0 {
+		return dhcp.Link{}, nil
 	}
-	return dhcp.Listen(tapIndex)
+	if l.Guest, err = dhcp.Listen(tap); err != nil {
+		return dhcp.Link{}, err
+	}
+	if nic.Plumbing == PlumbingDirect || !nic.needsRouter6() {
+		return l, nil
+	}
+	if l.Network, err = dhcp.ListenNeighbours(link); err != nil {
+		return dhcp.Link{}, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// needsRouter6 reports whether an IPv6 router is known by an address that hosts do not know routers by.
+func (i Interface) needsRouter6() bool {
+	return slices.ContainsFunc(i.Routes, func(r Route) bool {
+		return r.Gateway.Is6() && !r.Gateway.IsLinkLocalUnicast()
+	})
 }
 
 // ipv4 returns the address that DHCP gives to the guest: the first IPv4 address.
@@ -155,10 +173,8 @@ func (i Interface) ipv4() (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-func closeConns(conns []dhcp.Conn) {
-	for _, c := range conns {
-		if c != nil {
-			_ = c.Close()
-		}
+func closeDHCP(all []dhcp.Link) {
+	for _, l := range all {
+		_ = l.Close()
 	}
 }

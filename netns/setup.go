@@ -204,7 +204,7 @@ func (s *setup) plan(result *types100.Result) ([]*plannedNIC, error) {
 	return nics, nil
 }
 
-func (s *setup) plumb(nics []*plannedNIC) (sockets []dhcp.Conn, err error) {
+func (s *setup) plumb(nics []*plannedNIC) (sockets []dhcp.Link, err error) {
 	s.journal.links = save(nics)
 	if err := s.m.writeLinks(s.journal); err != nil {
 		return nil, err

@@ -12,7 +12,7 @@ import (
 // Answer returns the reply to a request, or nil when the client must not be answered: another client, a relayed request,
 // a request to another server, a message that has no answer (RELEASE, DECLINE), plain BOOTP (RFC 2131, section 4.3).
 func (l *Lease) Answer(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
-	if !l.isClient(req) {
+	if !l.Address.IsValid() || !l.isClient(req) {
 		return nil
 	}
 	switch req.MessageType() {

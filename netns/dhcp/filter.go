@@ -14,15 +14,18 @@ const (
 )
 
 // GuestFilter is the classic BPF program, for the tap's ingress, that drops what must not leave the guest's side of the
-// bridge: DHCP in either direction and frames for the server itself. Its result is a traffic-control action.
+// tap: DHCP in either direction, router advertisements, and frames for the server itself. Its result is a traffic-control
+// action.
 func GuestFilter() []bpf.RawInstruction {
 	mac := ServerMAC()
 	p := newProgram()
 	p.load(0, 4).unless(binary.BigEndian.Uint32(mac), "not the server")
 	p.load(4, 2).when(uint32(binary.BigEndian.Uint16(mac[4:])), "match")
 	p.label("not the server")
-	p.load(12, 2).when(etherTypeARP, "arp").unless(etherTypeIPv4, "no match")
+	p.load(12, 2).when(etherTypeARP, "arp").when(etherTypeIPv6, "ipv6").unless(etherTypeIPv4, "no match")
 	p.udpPort().when(serverPort, "match").when(clientPort, "match").jump("no match")
+	p.label("ipv6").dispatch6("udp6").unless(routerAdvertise, "no match").jump("match")
+	p.label("udp6").udp6Port().when(server6Port, "match").when(client6Port, "match").jump("no match")
 	p.label("arp").matchServerARP()
 	return p.end(verdictDrop, verdictPass)
 }
@@ -30,18 +33,30 @@ func GuestFilter() []bpf.RawInstruction {
 // NetworkFilter is the program for the ingress of the link on the other side: it drops DHCP that comes from the network.
 func NetworkFilter() []bpf.RawInstruction {
 	p := newProgram()
-	p.load(12, 2).unless(etherTypeIPv4, "no match")
-	p.udpPort().when(serverPort, "match").unless(clientPort, "no match")
+	p.load(12, 2).when(etherTypeIPv6, "ipv6").unless(etherTypeIPv4, "no match")
+	p.udpPort().when(serverPort, "match").when(clientPort, "match").jump("no match")
+	p.label("ipv6").load(etherLen+6, 1).unless(protocolUDP, "no match")
+	p.udp6Port().when(server6Port, "match").unless(client6Port, "no match").jump("match")
 	return p.end(verdictDrop, verdictPass)
 }
 
-// captureFilter is the socket's filter: requests to a DHCP server, and ARP requests for this one. Its result is the
-// number of bytes to keep.
+// captureFilter is the socket's filter: requests to a DHCP server, ARP requests for this one, and searches for routers. Its
+// result is the number of bytes to keep.
 func captureFilter() []bpf.RawInstruction {
 	p := newProgram()
-	p.load(12, 2).when(etherTypeARP, "arp").unless(etherTypeIPv4, "no match")
+	p.load(12, 2).when(etherTypeARP, "arp").when(etherTypeIPv6, "ipv6").unless(etherTypeIPv4, "no match")
 	p.udpPort().when(serverPort, "match").jump("no match")
+	p.label("ipv6").dispatch6("udp6").unless(routerSolicit, "no match").jump("match")
+	p.label("udp6").udp6Port().when(server6Port, "match").jump("no match")
 	p.label("arp").matchServerARP()
+	return p.end(maxFrame, 0)
+}
+
+// neighbourFilter is the filter of the socket on the other side: answers of neighbours.
+func neighbourFilter() []bpf.RawInstruction {
+	p := newProgram()
+	p.load(12, 2).unless(etherTypeIPv6, "no match")
+	p.dispatch6("no match").unless(neighbourTell, "no match").jump("match")
 	return p.end(maxFrame, 0)
 }
 
@@ -94,6 +109,15 @@ func (p *program) udpPort() *program {
 	p.add(bpf.LoadMemShift{Off: etherLen})
 	return p.add(bpf.LoadIndirect{Off: etherLen + 2, Size: 2})
 }
+
+// dispatch6 goes on with UDP over IPv6 elsewhere, and loads the type of an ICMPv6 message; other packets do not match.
+func (p *program) dispatch6(udp string) *program {
+	p.load(etherLen+6, 1).when(protocolUDP, udp).unless(protocolICMPv6, "no match")
+	return p.load(etherLen+ip6Len, 1)
+}
+
+// udp6Port loads the destination port of UDP over IPv6.
+func (p *program) udp6Port() *program { return p.load(etherLen+ip6Len+2, 2) }
 
 // matchServerARP matches ARP requests for the server's address.
 func (p *program) matchServerARP() {

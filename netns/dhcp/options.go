@@ -123,12 +123,7 @@ func v4Only(addrs []netip.Addr) []net.IP {
 
 // addSearches adds the domain and as much of the search list, from its beginning, as fits.
 func (l *Lease) addSearches(reply *dhcpv4.DHCPv4, limit int) {
-	var names []string
-	for _, s := range l.Searches {
-		if s = strings.TrimSuffix(s, "."); isDomain(s) {
-			names = append(names, s)
-		}
-	}
+	names := l.domains()
 	if len(names) == 0 {
 		return
 	}
@@ -177,7 +172,7 @@ func isDomain(name string) bool {
 // searchList encodes domain names without compression, each with its final zero byte (RFC 3397, RFC 1035 section 3.1).
 func searchList(names []string) []byte {
 	var out []byte
-	for _, name := range names[:min(len(names), maxSearches)] {
+	for _, name := range names {
 		for label := range strings.SplitSeq(name, ".") {
 			out = append(out, byte(len(label)))
 			out = append(out, label...)

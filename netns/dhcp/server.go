@@ -1,34 +1,64 @@
 package dhcp
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv6"
 )
+
+// Link is where a guest's NIC is.
+type Link struct {
+	// Guest carries frames to and from the guest: see [Listen].
+	Guest Conn
+	// Network is on the link on the other side: see [ListenNeighbours]. It is nil unless the IPv6 router has to be found
+	// there.
+	Network Conn
+}
+
+// Close closes the Conns.
+func (l Link) Close() error {
+	var errs []error
+	for _, c := range []Conn{l.Guest, l.Network} {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // Server answers one client's requests until it is closed.
 type Server struct {
-	conn  Conn
+	link  Link
 	lease Lease
 	stop  chan struct{}
 	done  chan struct{}
+
+	router netip.Addr // that was found last
+	due    time.Time  // when routers are advertised unasked; zero: never
+	retry  time.Duration
 }
 
-// Serve starts answering on conn, which the server owns from then on.
-func Serve(conn Conn, lease Lease) *Server {
-	s := &Server{conn: conn, lease: lease, stop: make(chan struct{}), done: make(chan struct{})}
+// Serve starts answering on a link, which the server owns from then on.
+func Serve(link Link, lease Lease) *Server {
+	s := &Server{link: link, lease: lease, stop: make(chan struct{}), done: make(chan struct{}), retry: firstRetry}
+	if len(lease.Addresses6) > 0 {
+		s.due = time.Now()
+	}
 	go s.run()
 	return s
 }
 
-// Close ends the server and its goroutine and closes the Conn. It must be called once.
+// Close ends the server and its goroutine and closes the Conns. It must be called once.
 func (s *Server) Close() error {
 	close(s.stop)
-	err := s.conn.Close()
+	err := s.link.Close()
 	<-s.done
 	return err
 }
@@ -41,8 +71,12 @@ func (s *Server) run() {
 	buf := make([]byte, maxFrame)
 	limit := newBucket(time.Now())
 	for {
-		n, err := s.conn.ReadFrame(buf)
+		_ = s.link.Guest.SetReadDeadline(s.due)
+		n, err := s.link.Guest.ReadFrame(buf)
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.remind(time.Now())
+			continue
 		case errors.Is(err, syscall.ENETDOWN): // said once when the link goes down; it may come up again
 			continue
 		case err != nil:
@@ -51,10 +85,46 @@ func (s *Server) run() {
 		if !s.wait(limit.take(time.Now())) {
 			return
 		}
-		if reply := s.lease.answerFrame(buf[:n]); reply != nil {
-			_ = s.conn.WriteFrame(reply) // a lost answer is asked for again
+		if reply := s.answerFrame(buf[:n]); reply != nil {
+			_ = s.link.Guest.WriteFrame(reply) // a lost answer is asked for again
 		}
 	}
+}
+
+// firstRetry is when a router that was not found is looked for again; each time it takes twice as long.
+const firstRetry = 5 * time.Second
+
+// remind advertises to all, and plans the next time: soon while there is a router to be found.
+func (s *Server) remind(now time.Time) {
+	_ = s.link.Guest.WriteFrame(s.advertise(linkLocal(s.lease.MAC), allNodes()))
+	s.due = now.Add(routerPeriod)
+	if !s.router.IsValid() && s.lease.gateway6().IsValid() {
+		s.due = now.Add(s.retry)
+		s.retry = min(2*s.retry, routerPeriod)
+	}
+}
+
+// advertise returns the advertisement for a host that asks from an address. A router that does not answer is still
+// believed to be where it was.
+func (s *Server) advertise(asker, to netip.Addr) []byte {
+	if router, ok := findRouter(s.link.Network, s.lease.MAC, asker, s.lease.gateway6()); ok {
+		s.router = router
+	}
+	return s.lease.advertisementFrame(s.router, to)
+}
+
+// answerFrame returns the frame that answers a frame, or nil.
+func (s *Server) answerFrame(frame []byte) []byte {
+	if p := icmp6(frame, routerSolicit, 8); p != nil && len(s.lease.Addresses6) > 0 {
+		if p.src.IsLinkLocalUnicast() {
+			return s.advertise(p.src, p.src)
+		}
+		return s.advertise(linkLocal(s.lease.MAC), allNodes())
+	}
+	if p := request6(frame); p != nil {
+		return s.lease.answerFrame6(frame, p)
+	}
+	return s.lease.answerFrame(frame)
 }
 
 // wait holds back a guest that floods the server. What it sends meanwhile is dropped by the socket's buffer limit.
@@ -72,7 +142,20 @@ func (s *Server) wait(d time.Duration) bool {
 	}
 }
 
-// answerFrame returns the frame that answers a frame, or nil.
+// answerFrame6 returns the frame that answers a DHCPv6 request, or nil.
+func (l *Lease) answerFrame6(frame []byte, p *packet6) []byte {
+	req, err := dhcpv6.MessageFromBytes(p.payload)
+	if err != nil || !bytes.Equal(frame[6:12], l.MAC) {
+		return nil
+	}
+	reply := l.Answer6(req)
+	if reply == nil {
+		return nil
+	}
+	return reply6Frame(l.MAC, p.src, reply.ToBytes())
+}
+
+// answerFrame returns the frame that answers an ARP or DHCPv4 request, or nil.
 func (l *Lease) answerFrame(frame []byte) []byte {
 	if reply := arpReply(frame); reply != nil {
 		return reply

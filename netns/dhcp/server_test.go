@@ -41,6 +41,8 @@ func (p *pipe) WriteFrame(frame []byte) error {
 	return syscall.ENOBUFS // as a full queue does; it must not matter
 }
 
+func (p *pipe) SetReadDeadline(time.Time) error { return nil }
+
 func (p *pipe) Close() error {
 	p.once.Do(func() { close(p.closed) })
 	return nil
@@ -48,7 +50,7 @@ func (p *pipe) Close() error {
 
 func TestServerAnswers(t *testing.T) {
 	p := newPipe()
-	s := Serve(p, testLease())
+	s := Serve(Link{Guest: p}, testLease())
 	p.in <- []byte("noise")
 	p.errs <- syscall.ENETDOWN
 	p.in <- arpFrame()
@@ -72,7 +74,7 @@ func TestServerAnswers(t *testing.T) {
 
 func TestServerEndsWithItsConn(t *testing.T) {
 	p := newPipe()
-	s := Serve(p, testLease())
+	s := Serve(Link{Guest: p}, testLease())
 	p.errs <- syscall.ENXIO
 	<-s.Done()
 	if err := s.Close(); err != nil {
@@ -101,7 +103,7 @@ func TestDestinations(t *testing.T) {
 
 func TestFloodIsHeldBack(t *testing.T) {
 	p := newPipe()
-	s := Serve(p, testLease())
+	s := Serve(Link{Guest: p}, testLease())
 	frame := discoverFrame(t)
 	for range requestBurst {
 		p.in <- frame
