@@ -1,6 +1,6 @@
 // Package api is the daemon's own HTTP interface, on a unix socket beside
-// CRI's. It serves what CRI has no call for (the progress of pulls), and the
-// same sessions that kubelet reaches over TCP, so that a program on the node
+// CRI's. It serves what CRI has no call for (the progress of pulls, the details
+// of images, metrics), and the same sessions that kubelet reaches over TCP, so that a program on the node
 // can attach without sharing the daemon's network.
 package api
 
@@ -34,8 +34,13 @@ type Pull struct {
 
 // Options are what the interface answers from.
 type Options struct {
-	// Downloads lists the running pulls.
-	Downloads func() []images.Download
+	// Images is the image store.
+	Images Store
+	// ImageUsers tells which pods use which images: by digest, the pods as
+	// namespace/name.
+	ImageUsers func() map[string][]string
+	// Metrics serves GET /metrics in Prometheus' text format.
+	Metrics http.Handler
 	// Sessions serves the URLs that CRI's Attach and PortForward return, below
 	// /attach/ and /portforward/.
 	Sessions http.Handler
@@ -45,8 +50,12 @@ type Options struct {
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+PullsPath, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, pulls(o.Downloads()))
+		reply(w, pulls(o.Images.Downloads()))
 	})
+	mux.HandleFunc("GET "+ImagesPath, answer(o.images))
+	mux.HandleFunc("POST "+PrunePath, answer(o.prune))
+	mux.HandleFunc("GET "+ResolvePath, answer(o.resolve))
+	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))
 	})

@@ -13,8 +13,18 @@ import (
 
 func serve(t *testing.T, downloads ...images.Download) string {
 	t.Helper()
+	return serveStore(t, &fakeStore{downloads: downloads})
+}
+
+func serveStore(t *testing.T, store Store) string {
+	t.Helper()
+	text := func(what string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, what) })
+	}
 	s := httptest.NewServer(Handler(Options{
-		Downloads: func() []images.Download { return downloads },
+		Images:     store,
+		ImageUsers: func() map[string][]string { return map[string][]string{"d1": {"default/web"}} },
+		Metrics:    text("metrics\n"),
 		Sessions: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "session "+r.URL.Path)
 		}),
@@ -29,6 +39,11 @@ func get(t *testing.T, url string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return read(t, res)
+}
+
+func read(t *testing.T, res *http.Response) (int, string) {
+	t.Helper()
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {

@@ -109,7 +109,9 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		CgroupDriver: cgroupDriver(cfg.CgroupDriver),
 		Info:         func() map[string]string { return statusInfo(cfg) },
 	})
-	local := api.Handler(api.Options{Downloads: n.images.Downloads, Sessions: streams})
+	local := api.Handler(api.Options{
+		Images: n.images, ImageUsers: n.runtime.ImageUsers, Metrics: n.metrics.Handler(), Sessions: streams,
+	})
 
 	var g run.Group
 	end := make(chan struct{})

@@ -14,8 +14,10 @@ import (
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/images"
 	"github.com/qemulet/qemulet/internal/kube"
+	"github.com/qemulet/qemulet/internal/metrics"
 	"github.com/qemulet/qemulet/internal/runtime"
 	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/internal/version"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
 )
@@ -25,13 +27,14 @@ import (
 type node struct {
 	log     *slog.Logger
 	db      *store.DB
+	metrics *metrics.Metrics
 	images  *images.Store
 	watcher *console.Watcher
 	runtime *runtime.Runtime
 }
 
 func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, err error) {
-	n := &node{log: log}
+	n := &node{log: log, metrics: metrics.New(version.Number())}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -45,9 +48,10 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 		return nil, err
 	}
 	cluster := &kube.API{Kubeconfig: cfg.Kubeconfig}
-	if n.images, err = openImages(cfg, cluster, log); err != nil {
+	if n.images, err = n.openImages(cfg, cluster); err != nil {
 		return nil, err
 	}
+	n.metrics.Watch(n.images)
 	if n.watcher, err = console.NewWatcher(); err != nil {
 		return nil, err
 	}
@@ -57,7 +61,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 	return n, nil
 }
 
-func openImages(cfg *config.Config, cluster *kube.API, log *slog.Logger) (*images.Store, error) {
+func (n *node) openImages(cfg *config.Config, cluster *kube.API) (*images.Store, error) {
 	return images.Open(images.Options{
 		Dir:            filepath.Join(cfg.StateDir, "images"),
 		TranslationDir: cfg.ImageTranslationDir,
@@ -66,7 +70,9 @@ func openImages(cfg *config.Config, cluster *kube.API, log *slog.Logger) (*image
 		Protocol:       cfg.DownloadProtocol,
 		MaxParallel:    cfg.ParallelPulls,
 		Check:          checkImage,
-		Warn:           func(err error) { log.Warn("image store", "error", err) },
+		Warn:           func(err error) { n.log.Warn("image store", "error", err) },
+		Progress:       n.tellProgress,
+		Ended:          n.metrics.PullEnded,
 	})
 }
 
@@ -80,6 +86,12 @@ func mappings(cluster *kube.API) func(context.Context) ([]images.Mapping, error)
 		}
 		return all, err
 	}
+}
+
+// tellProgress logs a download that takes its time. CRI's PullImage says nothing
+// before its end, which is logged there.
+func (n *node) tellProgress(d images.Download) {
+	n.log.Info("pulling", "image", d.Ref, "url", d.URL, "bytes", d.Bytes, "total", d.Total, "bytesPerSecond", int64(d.Rate))
 }
 
 // checkImage refuses what cannot be the base of a root disk.

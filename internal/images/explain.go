@@ -74,3 +74,44 @@ func (r *Rule) pattern() string {
 	}
 	return fmt.Sprintf("regexp %q", r.Regexp)
 }
+
+// Checks lists the checksums that the image must have, in words.
+func (e Explanation) Checks() []string {
+	var checks []string
+	if e.Name.Digest != "" {
+		checks = append(checks, "sha256:"+e.Name.Digest+", from the name")
+	}
+	return checks
+}
+
+// Describe says in words what the profile makes a download do.
+func (p Profile) Describe() []string {
+	timeout, redirects, proxy := "no time limit", defaultMaxRedirects, "the proxy of the daemon's environment, if any"
+	if p.timeout() > 0 {
+		timeout = fmt.Sprintf("at most %v", p.timeout())
+	}
+	if p.MaxRedirects != nil {
+		redirects = max(*p.MaxRedirects, 0)
+	}
+	if p.Proxy != "" {
+		proxy = "the proxy " + RedactURL(p.Proxy)
+	}
+	return append([]string{timeout, fmt.Sprintf("at most %d redirects", redirects), proxy}, p.TLS.describe()...)
+}
+
+func (p *TLSProfile) describe() []string {
+	if p == nil {
+		return []string{"the system's certificate authorities"}
+	}
+	var all []string
+	if p.Insecure {
+		all = append(all, "the server's certificate is NOT checked")
+	}
+	if n := len(p.Certificates); n > 0 {
+		all = append(all, fmt.Sprintf("%d TLS certificates of its own", n))
+	}
+	if p.ServerName != "" {
+		all = append(all, "the server must be "+p.ServerName)
+	}
+	return all
+}

@@ -68,6 +68,9 @@ type Image struct {
 	// Damaged says why Options.Check refuses the stored file. It is nil when
 	// the file is fine, and when List has not looked yet.
 	Damaged error
+	// Sources are the URLs that the image was fetched from as far as is known,
+	// without what may be secret, sorted. Only Details looks.
+	Sources []string
 	// Path is the data file, to be opened for reading only.
 	Path string
 	// PulledAt is when the newest of the names was given.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -348,4 +349,33 @@ func TestManyPullsAndRemoves(t *testing.T) {
 		}
 	}
 	wantEmpty(t, s)
+}
+
+// Where an image came from is told without secrets, and forgotten with it.
+func TestSources(t *testing.T) {
+	f := &files{}
+	f.set("/x", testImage(1, 1000))
+	s := testStore(t)
+	url := serve(t, f.ServeHTTP).URL
+	translate(t, s, "x.yaml", "translations:\n- {name: x, url: '"+strings.Replace(url, "http://", "http://joe:secret@", 1)+"/x?token=secret'}\n- {name: z, url: '"+url+"/x'}\n")
+	mustPull(t, s, "x")
+	mustPull(t, s, "z")
+	put(t, s.opts.Dir, "old", testImage(2, 1000))
+	all, err := s.Details(context.Background(), "")
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if got := all[1]; !slices.Equal(got.Sources, []string{url + "/x"}) || got.VirtualSize != 2000 {
+		t.Errorf("%+v", got)
+	}
+	if got := all[0]; got.Sources != nil || got.VirtualSize != 2000 {
+		t.Errorf("%+v", got)
+	}
+	text, err := os.ReadFile(filepath.Join(s.opts.Dir, sourcesName))
+	if err != nil || strings.Contains(string(text), "secret") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if one, err := s.Details(context.Background(), "z"); err != nil || len(one) != 1 || len(one[0].Names) != 2 {
+		t.Errorf("%+v, %v", one, err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,6 +28,8 @@ type source struct {
 	ETag         string `json:"etag,omitempty"`
 	LastModified string `json:"lastModified,omitempty"`
 	Digest       string `json:"digest"`
+	// URL is for people: without what may be secret.
+	URL string `json:"url,omitempty"`
 }
 
 // sourceOf keeps what identifies the very bytes: strong ETags, settled dates.
@@ -88,11 +91,8 @@ func (s *Store) remember(url string, src source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sources := s.loadSources()
-	if src.validator() == "" {
-		delete(sources, sourceKey(url))
-	} else {
-		sources[sourceKey(url)] = src
-	}
+	src.URL = RedactURL(url)
+	sources[sourceKey(url)] = src
 	if ix, err := s.index(); err == nil {
 		for key, known := range sources {
 			if _, stored := ix.data[known.Digest]; !stored {
@@ -129,4 +129,18 @@ func (s *Store) saveSources() error {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// origins returns by digest where images were fetched from. It needs s.mu.
+func (s *Store) origins() map[string][]string {
+	all := map[string][]string{}
+	for _, src := range s.loadSources() {
+		if src.URL != "" && !slices.Contains(all[src.Digest], src.URL) {
+			all[src.Digest] = append(all[src.Digest], src.URL)
+		}
+	}
+	for _, urls := range all {
+		slices.Sort(urls)
+	}
+	return all
 }

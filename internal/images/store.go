@@ -131,6 +131,26 @@ func (s *Store) List(_ context.Context, filter string) ([]Image, error) {
 	return s.copies([]Image{img}), nil
 }
 
+// Details is List with everything that is known of each image: it looks at the
+// files that nobody asked about before.
+func (s *Store) Details(ctx context.Context, filter string) ([]Image, error) {
+	found, err := s.List(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	origins := s.origins()
+	s.mu.Unlock()
+	for i, img := range found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		found[i] = s.withCheck(img)
+		found[i].Sources = origins[img.Digest]
+	}
+	return found, nil
+}
+
 // Get returns the image that goes by this id, digest, name (with or without
 // Prefix and ":latest") or unique beginning of an id. The errors are
 // errdefs.ErrNotFound and, for an ambiguous beginning, errdefs.ErrInvalidArgument.

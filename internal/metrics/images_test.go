@@ -23,9 +23,11 @@ type fakeImages struct {
 func (f fakeImages) List(context.Context, string) ([]images.Image, error) {
 	return make([]images.Image, 2), f.err
 }
-func (f fakeImages) Downloads() []images.Download   { return f.downloads }
-func (f fakeImages) Received() int64                { return 1234 }
-func (f fakeImages) FSInfo() (images.FSInfo, error) { return images.FSInfo{UsedBytes: 4096, InodesUsed: 7}, f.err }
+func (f fakeImages) Downloads() []images.Download { return f.downloads }
+func (f fakeImages) Received() int64              { return 1234 }
+func (f fakeImages) FSInfo() (images.FSInfo, error) {
+	return images.FSInfo{UsedBytes: 4096, InodesUsed: 7}, f.err
+}
 
 func scrape(t *testing.T, m *Metrics) string {
 	t.Helper()

@@ -132,20 +132,6 @@ func (r *Runtime) allVMs() []*vm {
 	return all
 }
 
-// imagesInUse returns the digests that disks of recorded pods stand on.
-func (r *Runtime) imagesInUse() map[string]bool {
-	used := map[string]bool{}
-	for _, p := range r.allPods() {
-		if base := p.record().Base; base != "" {
-			used[base] = true
-		}
-	}
-	for _, v := range r.allVMs() {
-		used[v.record().ImageDigest] = true
-	}
-	return used
-}
-
 // Paths. The directory of a pod belongs to its UID, which outlives a sandbox
 // that kubelet replaces; that of a VM belongs to one container.
 
