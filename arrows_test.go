@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 
 	"internal/runtime": {
 		"cloudinit", "disks", "netns", "qemu", "qmp",
-		"internal/console", "internal/ids", "internal/images", "internal/kube", "internal/store", "internal/unixsock", "internal/vmpod",
+		"internal/console", "internal/flexvolume", "internal/ids", "internal/images", "internal/kube", "internal/store", "internal/unixsock", "internal/vmpod",
 	},
 	"internal/cri":     {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/api":     {"internal/images"},

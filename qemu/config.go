@@ -161,6 +161,8 @@ type Disk struct {
 	// both multiples of 512. A Size of 0 is all that follows Offset.
 	Offset int64 `json:"offset,omitempty"`
 	Size   int64 `json:"size,omitempty"`
+	// RBD, when not nil, is in the place of the disk's own file.
+	RBD *RBD `json:"rbd,omitempty"`
 	// Backing is the chain of read-only files under the disk's own, the next
 	// one first and the innermost last. What the files' headers say about
 	// their backing is not followed.

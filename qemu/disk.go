@@ -139,6 +139,9 @@ func (b *builder) checkDisk(field string, d Disk) error {
 	if err := checkWindow(field, d); err != nil {
 		return err
 	}
+	if err := checkRBD(field, d); err != nil {
+		return err
+	}
 	return b.claimBoot(field+".bootIndex", d.BootIndex)
 }
 
@@ -221,16 +224,16 @@ func (b *builder) addNodes(d Disk) {
 
 // addNode adds one image: its file and its format.
 func (b *builder) addNode(d Disk, need FileNeed, under *string) {
-	file := fileNode{Driver: d.fileDriver(), Node: d.ID + ".file", Filename: b.fdset(need), ReadOnly: !need.Writable}
-	if d.Direct {
-		file.Cache = &cacheMode{Direct: true}
-	}
-	image := formatNode{Driver: d.Format, Node: d.ID, File: file.Node, ReadOnly: !need.Writable}
+	image := formatNode{Driver: d.Format, Node: d.ID, ReadOnly: !need.Writable}
 	if need.Writable {
 		// What the guest discards, or zeroes, gives space back to the host.
-		file.Discard, image.Discard, image.DetectZeroes = "unmap", "unmap", "unmap"
+		image.Discard, image.DetectZeroes = "unmap", "unmap"
 	}
-	b.blockdev(file)
+	if d.RBD != nil {
+		image.File = b.addRBD(d)
+	} else {
+		image.File = b.addFile(d, need)
+	}
 	switch {
 	case d.Format == FormatQCow2:
 		b.blockdev(layeredNode{formatNode: image, Backing: under})
@@ -239,6 +242,19 @@ func (b *builder) addNode(d Disk, need FileNeed, under *string) {
 	default:
 		b.blockdev(image)
 	}
+}
+
+// addFile adds the lower half of an image, an open file.
+func (b *builder) addFile(d Disk, need FileNeed) (node string) {
+	file := fileNode{Driver: d.fileDriver(), Node: d.ID + ".file", Filename: b.fdset(need), ReadOnly: !need.Writable}
+	if d.Direct {
+		file.Cache = &cacheMode{Direct: true}
+	}
+	if need.Writable {
+		file.Discard = "unmap"
+	}
+	b.blockdev(file)
+	return file.Node
 }
 
 func (d Disk) fileDriver() string {

@@ -65,8 +65,8 @@ const SocketQMP = "qmp"
 // to be opened with OpenFlags.
 type FileNeed struct {
 	// Name says what to open: "disk:<disk id>", "disk:<disk id>:backing:<n>",
-	// "share:<share id>", "console.log", "tap:<nic id>:<queue>",
-	// "vhost:<nic id>:<queue>".
+	// "secret:<disk id>", "share:<share id>", "console.log",
+	// "tap:<nic id>:<queue>", "vhost:<nic id>:<queue>".
 	Name string `json:"name"`
 	// FD is its number in the process.
 	FD int `json:"fd"`

@@ -18,23 +18,35 @@ import (
 
 // askBinary starts a binary without a machine and asks what it can do.
 func askBinary(ctx context.Context, path string) (Capabilities, error) {
-	conn, peer, err := socketPair()
-	if err != nil {
-		return Capabilities{}, err
-	}
-	run := shortRun{Path: path, File: peer, Args: []string{
-		"-M", "none", "-S", "-nodefaults", "-no-user-config", "-display", "none",
-		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", firstFD), "-mon", "chardev=qmp,mode=control",
-	}}
 	var caps Capabilities
-	end, err := run.during(func(int) (err error) {
-		caps, err = interview(ctx, conn, path)
+	end, err := overQMP(ctx, path, func(monitor *qmp.Conn) (err error) {
+		caps, err = interview(ctx, monitor, path)
 		return err
 	})
 	if err != nil {
 		return Capabilities{}, probeError(ctx, path, err, end)
 	}
 	return caps, nil
+}
+
+// overQMP starts a binary without a machine for as long as f talks to it.
+func overQMP(ctx context.Context, path string, f func(*qmp.Conn) error) (runEnd, error) {
+	conn, peer, err := socketPair()
+	if err != nil {
+		return runEnd{}, err
+	}
+	run := shortRun{Path: path, File: peer, Args: []string{
+		"-M", "none", "-S", "-nodefaults", "-no-user-config", "-display", "none",
+		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", firstFD), "-mon", "chardev=qmp,mode=control",
+	}}
+	return run.during(func(int) error {
+		monitor, err := qmp.New(ctx, conn)
+		if err != nil {
+			return err
+		}
+		defer monitor.Close()
+		return f(monitor)
+	})
 }
 
 // probeError turns what failed into words about the binary.
@@ -74,13 +86,8 @@ func socketPair() (net.Conn, *os.File, error) {
 // asker asks one QMP command.
 type asker func(command string, args, out any) error
 
-// interview asks everything over a connection, which it takes over.
-func interview(ctx context.Context, conn net.Conn, path string) (Capabilities, error) {
-	monitor, err := qmp.New(ctx, conn)
-	if err != nil {
-		return Capabilities{}, err
-	}
-	defer monitor.Close()
+// interview asks everything.
+func interview(ctx context.Context, monitor *qmp.Conn, path string) (Capabilities, error) {
 	v := monitor.Version().QEMU
 	version := Version{Major: v.Major, Minor: v.Minor, Micro: v.Micro}
 	if version.Less(MinVersion) {

@@ -10,6 +10,7 @@ vm_user=qemulet
 needs='
 qemu-system-x86_64             | qemu-system-x86            | runs the virtual machines
 /usr/share/seabios/bios.bin    | seabios                    | firmware of the virtual machines
+/usr/lib/*/qemu/block-rbd.so   | qemu-block-extra           | has QEMU connect to Ceph clusters
 qemu-img                       | qemu-utils                 | makes and checks disk images in tests and benchmarks
 /usr/lib/cni/bridge            | containernetworking-plugins | connects pods to a network (CNI)
 ip                             | iproute2                   | network namespaces of the tests and of "make run"

@@ -16,20 +16,21 @@ type Config struct {
 
 	CRISocket, APISocket string
 
-	CNIConfDir     string
-	CNIBinDirs     []string
-	CNITimeout     time.Duration
-	NetnsDir       string
-	KubeletRootDir string
+	CNIConfDir string
+	CNIBinDirs []string
+	CNITimeout time.Duration
+	NetnsDir   string
 	// NetworkPlumbing is one of netns.Plumbing's values.
 	NetworkPlumbing string
 	VhostNet        bool
-	QEMUBinary      string
-	QEMUUser        string
-	Accel           string
-	CPUModel        string
-	CgroupDriver    string
-	StreamAddress   string
+	// KubeletRootDir has the pods' volumes, RawDevices is a disks.Whitelist.
+	KubeletRootDir, RawDevices string
+	QEMUBinary                 string
+	QEMUUser                   string
+	Accel                      string
+	CPUModel                   string
+	CgroupDriver               string
+	StreamAddress              string
 
 	Kubeconfig string
 	ObjectsDir string

@@ -112,6 +112,10 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 	if err != nil {
 		return nil, err
 	}
+	rawDevices, err := disks.ParseWhitelist(cfg.RawDevices)
+	if err != nil {
+		return nil, fmt.Errorf("raw-devices: %w", err)
+	}
 	credential, err := qemuCredential(cfg.QEMUUser, n.log)
 	if err != nil {
 		return nil, err
@@ -133,6 +137,8 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		StateDir:        cfg.StateDir,
 		NetnsDir:        cfg.NetnsDir,
 		VhostNet:        cfg.VhostNet,
+		KubeletPods:     filepath.Join(cfg.KubeletRootDir, "pods"),
+		RawDevices:      rawDevices,
 		Credential:      credential,
 		DefaultCPUModel: cfg.CPUModel,
 		Log:             n.log,

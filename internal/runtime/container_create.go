@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path"
 	"path/filepath"
 	"time"
 
@@ -27,13 +29,23 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *ru
 		return "", err
 	}
 	key := fmt.Sprintf("create container %s (attempt %d) in sandbox %s", cfg.GetMetadata().GetName(), cfg.GetMetadata().GetAttempt(), p.id)
-	return r.ops.join(ctx, key, createLimit, func(ctx context.Context) (string, error) {
+	return r.ops.join(ctx, key, createLimitOf(cfg), func(ctx context.Context) (string, error) {
 		if err := p.lock.acquire(ctx, "sandbox "+p.id); err != nil {
 			return "", err
 		}
 		defer p.lock.release()
 		return r.createContainer(ctx, p, cfg)
 	})
+}
+
+// createLimitOf is longer for a VM whose root device may have to be written.
+func createLimitOf(cfg *runtimeapi.ContainerConfig) time.Duration {
+	for _, d := range cfg.GetDevices() {
+		if path.Clean(d.GetContainerPath()) == vmpod.RootDevice {
+			return prepareLimit
+		}
+	}
+	return createLimit
 }
 
 func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.ContainerConfig) (string, error) {
@@ -69,25 +81,30 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 		return "", err
 	}
 	// gofail: var containerIntended struct{}
-	newRoot, err := r.makeDisks(p, v, spec, image)
+	made, err := r.makeDisks(ctx, p, v, spec, image)
 	if err == nil {
 		// gofail: var containerDisks struct{}
 		err = r.updateVM(v, store.ContainerCreated, nil)
 	}
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err), r.unmakeContainer(ctx, v, newRoot))
+		return "", errors.Join(fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err), r.unmakeContainer(ctx, v, made))
 	}
 	// gofail: var containerCreated struct{}
 	return v.id, nil
 }
 
-// unmakeContainer undoes a container that was not made, and the pod's root
-// disk if it was made for this one.
-func (r *Runtime) unmakeContainer(ctx context.Context, v *vm, newRoot bool) error {
+// unmakeContainer undoes a container that was not made, and those of the pod's
+// disks that were made for this one.
+func (r *Runtime) unmakeContainer(ctx context.Context, v *vm, made newDisks) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
-	if newRoot {
+	if made.root {
 		if err := r.removeRoot(v.pod); err != nil {
+			return err
+		}
+	}
+	for _, path := range made.volumes {
+		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}

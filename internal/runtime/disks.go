@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,26 +19,43 @@ import (
 
 func (r *Runtime) rootPath(uid string) string { return filepath.Join(r.podDir(uid), rootFile) }
 
-// makeDisks makes the pod's root disk, unless it has one, and the VM's own
-// files. They do not depend on each other. newRoot tells whether a root disk
-// was made, also on an error.
-func (r *Runtime) makeDisks(p *pod, v *vm, spec *vmpod.VM, image images.Image) (newRoot bool, err error) {
+// newDisks are files of the pod that were made for one attempt of its VM, and
+// go with it if it is not made.
+type newDisks struct {
+	root    bool
+	volumes []string
+}
+
+// makeDisks makes the pod's root disk and volumes, unless it has them, and the
+// VM's own files. They do not depend on each other. What was made is returned
+// also on an error.
+func (r *Runtime) makeDisks(ctx context.Context, p *pod, v *vm, spec *vmpod.VM, image images.Image) (made newDisks, err error) {
 	vols, err := r.volumesOf(v, spec)
+	if err == nil {
+		err = r.checkRBD(ctx, vols)
+	}
 	if err != nil {
-		return false, err
+		return made, err
 	}
 	if err := os.MkdirAll(r.vmDir(p.uid(), v.id), 0o700); err != nil {
-		return false, err
+		return made, err
 	}
 	var g errgroup.Group
 	g.Go(func() (err error) {
-		newRoot, err = r.makeRoot(p, v, spec, image)
+		if vols.persistent {
+			return r.prepareRootDevice(ctx, v, vols.root.path, image)
+		}
+		made.root, err = r.makeRoot(p, v, spec, image)
+		return err
+	})
+	g.Go(func() (err error) {
+		made.volumes, err = r.makeVolumes(ctx, p, vols)
 		return err
 	})
 	g.Go(func() error { return r.makeSeed(p, v, spec, vols) })
 	g.Go(func() error { return r.makeConsoleFile(p, v) })
 	err = g.Wait()
-	return newRoot, err
+	return made, err
 }
 
 // makeRoot makes the overlay that the VM writes to. One that is there belongs
@@ -74,7 +92,7 @@ func (r *Runtime) recordBase(p *pod, base string) error {
 }
 
 func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made bool, err error) {
-	if err := r.sweepRoot(p); err != nil {
+	if err := r.sweepUnfinished(p, rootFile); err != nil {
 		return false, err
 	}
 	err = disks.CreateOverlay(r.rootPath(p.uid()), disks.Overlay{
@@ -88,14 +106,14 @@ func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made b
 	return true, nil
 }
 
-// sweepRoot deletes what a daemon that died while it made the disk has left.
-func (r *Runtime) sweepRoot(p *pod) error {
-	left, err := filepath.Glob(filepath.Join(r.podDir(p.uid()), "."+rootFile+".*.new"))
+// sweepUnfinished deletes what a daemon that died while it made a disk has left.
+func (r *Runtime) sweepUnfinished(p *pod, file string) error {
+	left, err := filepath.Glob(filepath.Join(r.podDir(p.uid()), "."+file+".*.new"))
 	for _, path := range left {
-		err = errors.Join(err, os.Remove(path))
+		err = errors.Join(err, os.RemoveAll(path))
 	}
 	if err != nil {
-		return fmt.Errorf("unfinished root disk: %w", err)
+		return fmt.Errorf("unfinished disk: %w", err)
 	}
 	return nil
 }

@@ -102,40 +102,44 @@ func (r *Runtime) openFile(v *vm, vols *volumes, need qemu.FileNeed, files map[s
 		}
 		return err
 	}
-	path, err := r.pathOf(v, vols, need.Name)
-	if err != nil {
-		return err
+	f, err := r.openOwn(v, vols, need)
+	if err == nil {
+		files[need.Name] = f
 	}
-	f, err := os.OpenFile(path, need.OpenFlags(), 0)
-	if err != nil {
-		return err
+	return err
+}
+
+// openOwn opens what the VM has to itself.
+func (r *Runtime) openOwn(v *vm, vols *volumes, need qemu.FileNeed) (*os.File, error) {
+	kind, id, _ := strings.Cut(need.Name, ":")
+	if disk := vols.byID(id); disk != nil && kind == "disk" {
+		return disk.open(need)
 	}
-	files[need.Name] = f
-	return nil
+	if disk := vols.byID(id); disk != nil && kind == "secret" {
+		return r.openKey(disk.key)
+	}
+	path, err := r.pathOf(v, need.Name)
+	if err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, need.OpenFlags(), 0)
 }
 
 var errUnknownFile = errors.New("no file is known by this name")
 
 // pathOf is the file behind a name that machineConfig gave.
-func (r *Runtime) pathOf(v *vm, vols *volumes, name string) (string, error) {
+func (r *Runtime) pathOf(v *vm, name string) (string, error) {
 	dir := r.vmDir(v.pod.uid(), v.id)
 	if strings.HasPrefix(name, "vhost:") {
 		return vhostDevice, nil
 	}
 	switch name {
-	case "disk:" + rootDisk:
-		return r.rootPath(v.pod.uid()), nil
 	case "disk:" + rootDisk + ":backing:0":
 		return r.Images.DataPath(v.pod.record().Base), nil
 	case "disk:" + seedDisk:
 		return filepath.Join(dir, seedFile), nil
 	case qemu.FileConsoleLog:
 		return filepath.Join(dir, consoleFile), nil
-	}
-	if kind, id, _ := strings.Cut(name, ":"); kind == "disk" {
-		if path, ok := vols.pathOf(id); ok {
-			return path, nil
-		}
 	}
 	return "", errUnknownFile
 }

@@ -417,7 +417,7 @@ func TestUnmadeContainerLeavesNoDisk(t *testing.T) {
 	sandbox := n.run(n.podConfig())
 	p, _ := n.pod(sandbox)
 	v, _ := n.vm(n.create(sandbox, vmConfig("ignores", 0)))
-	n.must(n.unmakeContainer(t.Context(), v, true))
+	n.must(n.unmakeContainer(t.Context(), v, newDisks{root: true}))
 	if base := p.record().Base; base != "" {
 		t.Errorf("an image is still kept: %s", base)
 	}

@@ -34,18 +34,9 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *Hyp
 		MemoryBytes: spec.MemoryBytes,
 		TBSizeMiB:   tbSizeMiB,
 		NICs:        r.nics(v, state.Accel.Accel),
-		Disks:       machineDisks(vols),
+		Disks:       vols.machineDisks(),
 		Shares:      vols.machineShares(),
 	}
-}
-
-func machineDisks(vols *volumes) []qemu.Disk {
-	all := []qemu.Disk{{
-		ID: rootDisk, Bus: vols.bus, Format: qemu.FormatQCow2, BootIndex: 1, Serial: rootDisk,
-		Backing: []qemu.Backing{{Format: qemu.FormatQCow2}},
-	}}
-	all = append(all, vols.machineDisks()...)
-	return append(all, qemu.Disk{ID: seedDisk, Bus: vols.bus, Media: qemu.MediaCDROM, Format: qemu.FormatRaw, ReadOnly: true, Serial: seedDisk})
 }
 
 // tbSizeMiB bounds the translation buffer of an emulated VM; it is part of

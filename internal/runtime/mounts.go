@@ -34,6 +34,9 @@ func (v *volumes) addMounts(uid string, mounts []vmpod.Mount) error {
 }
 
 func (v *volumes) addMount(uid string, m vmpod.Mount) error {
+	if f, ok := v.flex[filepath.Clean(m.HostPath)]; ok {
+		return v.mountDisk(f, m)
+	}
 	info, err := os.Stat(m.HostPath)
 	switch {
 	case err != nil:

@@ -124,7 +124,7 @@ func (n *testNode) open() {
 	watcher, err := console.NewWatcher()
 	n.must(err)
 	n.Runtime, err = New(Options{DB: db, Images: is, Network: network, Watcher: watcher, Hypervisor: n.hypervisor(realBinary), Objects: n.objects(),
-		RunDir: n.path("run"), StateDir: n.dir, NetnsDir: n.path("netns"), Log: slog.New(slog.NewTextHandler(logWriter{n.t}, nil))})
+		KubeletPods: n.path("kubelet"), RawDevices: disks.Whitelist{"loop*"}, RunDir: n.path("run"), StateDir: n.dir, NetnsDir: n.path("netns"), Log: slog.New(slog.NewTextHandler(logWriter{n.t}, nil))})
 	n.must(err)
 }
 

@@ -37,6 +37,7 @@ func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
 			"qemulet.io/machine":   inv.Machine,
 			"qemulet.io/qmp":       commandsOf(inv),
 		},
+		Mounts: plan.volumes.ociMounts(),
 		Linux: &specs.Linux{
 			CgroupsPath: v.record().CgroupPath,
 			Resources:   plan.resources,
@@ -44,10 +45,27 @@ func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
 		},
 		VM: &specs.VM{
 			Hypervisor: specs.VMHypervisor{Path: inv.Binary, Parameters: inv.Args},
-			Image:      specs.VMImage{Path: r.rootPath(v.pod.uid()), Format: string(qemu.FormatQCow2)},
+			Image:      specs.VMImage{Path: plan.volumes.root.path, Format: string(plan.volumes.root.Format)},
 			HwConfig:   &specs.HWConfig{VCPUs: &vcpus, Memory: &memory},
 		},
 	}
+}
+
+// ociMounts are the volumes' disks: what is behind them on the host, and where
+// the guest has them.
+func (v *volumes) ociMounts() []specs.Mount {
+	var all []specs.Mount
+	for _, d := range v.disks {
+		m := specs.Mount{Destination: d.guest, Type: "disk", Source: d.path, Options: []string{"format=" + string(d.Format), "serial=" + d.Serial}}
+		if d.RBD != nil {
+			m.Source = "rbd:" + d.RBD.Pool + "/" + d.RBD.Image
+		}
+		if d.ReadOnly {
+			m.Options = append(m.Options, "ro")
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
 // commandsOf are the commands that the monitor gets before the guest runs.

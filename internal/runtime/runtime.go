@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/qemulet/qemulet/disks"
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/ids"
 	"github.com/qemulet/qemulet/internal/images"
@@ -28,6 +29,9 @@ var errUnavailable = errdefs.ErrUnavailable
 const (
 	sandboxLimit = 3*time.Minute + 30*time.Second
 	createLimit  = 100 * time.Second
+	// prepareLimit is for a VM whose root device is to be written first; kubelet
+	// asks again, and joins.
+	prepareLimit = 30 * time.Minute
 	startLimit   = 60 * time.Second
 	removeLimit  = 100 * time.Second
 	// undoLimit bounds a clean-up, which has a context of its own.
@@ -51,6 +55,10 @@ type Options struct {
 	NetnsDir string
 	// VhostNet lets the kernel move the packets of VMs where it can.
 	VhostNet bool
+	// KubeletPods is kubelet's directory of pods, with their FlexVolumes.
+	KubeletPods string
+	// RawDevices are what FlexVolumes of the type raw may name.
+	RawDevices disks.Whitelist
 	// Credential is what QEMU runs as; nil means the daemon's own user.
 	Credential *syscall.Credential
 	// DefaultCPUModel is used by pods that name no CPU model.
@@ -72,6 +80,8 @@ type Runtime struct {
 	// dirs is held while it matters that no sandbox of a pod comes or goes,
 	// because its sandboxes share a directory.
 	dirs sync.Mutex
+	// roots is held while a VM claims the device of its persistent root disk.
+	roots sync.Mutex
 
 	// background ends with Close; it carries what belongs to no operation.
 	background context.Context

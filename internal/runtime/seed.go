@@ -25,7 +25,9 @@ func seedOf(p *pod, spec *vmpod.VM, vols *volumes, files []cloudinit.WriteFile) 
 	for _, e := range spec.Env {
 		seed.Env = append(seed.Env, cloudinit.EnvVar(e))
 	}
-	if n := p.network(); n != nil && !spec.CloudInit.ForceDHCP {
+	// What a persistent root disk remembers of the network of an earlier pod it
+	// is to forget: it asks by DHCP.
+	if n := p.network(); n != nil && !spec.CloudInit.ForceDHCP && !vols.persistent {
 		seed.Network = seedNetwork(n.Record())
 	}
 	vols.seed.AddTo(&seed)

@@ -62,12 +62,17 @@ type Container struct {
 
 	ImageID     string
 	ImageDigest string
+	// RootDevice is the device of a persistent root disk, by its path without
+	// symbolic links, as soon as it is this VM's; "" for a VM with a disk of
+	// its pod's own.
+	RootDevice string `json:",omitempty"`
 
 	Created, Started, Finished time.Time
 	ExitCode                   int32
 	Reason, Message            string
 
-	// Notes are for the VM's log: what of the objects that annotations name had no effect.
+	// Notes are for the VM's log: what of the objects that annotations name had
+	// no effect, and what became of a persistent root disk.
 	Notes []string `json:",omitempty"`
 	// CgroupPath is known before the process, which is born in it.
 	CgroupPath string `json:",omitempty"`

@@ -9,7 +9,7 @@ guest=$1 tmp=$2 out=$3
 # What the guest loads when it finds the hardware; dependencies come along.
 modules="virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio_console virtio-rng virtio_mem virtio_input
   vmw_vsock_virtio_transport virtiofs sd_mod sr_mod isofs vfat nls_cp437 nls_ascii nls_utf8 ata_piix button evdev
-  pvpanic-mmio pvpanic-pci"
+  pvpanic-mmio pvpanic-pci ext4 crc32c_generic"
 meta=linux-image-cloud-amd64
 if [ "$guest" = tiny-9p ]; then
   meta=linux-image-amd64
