@@ -178,6 +178,7 @@ func writeSector(f *os.File, b []byte) error {
 // the image does not hold becomes zeros, by telling the device so if it
 // understands.
 func (d RootDisk) copyImage(ctx context.Context, f *os.File, image RootImage) error {
+	// gofail: var rootDeviceCleared struct{}
 	source, err := os.Open(image.Path)
 	if err != nil {
 		return err

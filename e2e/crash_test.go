@@ -255,6 +255,10 @@ func checkFailpointsInSource(t *testing.T, points []string) {
 
 func crashAt(t *testing.T, n *node.Node, point string) {
 	vm := n.NewVM(t, "crash", nil)
+	vm.FlexVolume(t, "data", map[string]string{"type": "qcow2", "capacity": "4MiB"})
+	if strings.Contains(strings.ToLower(point), "rootdevice") {
+		vm = n.NewVM(t, "crash", func(vm *node.VM) { vm.Device("/", n.DiskFile(t, "root", 32<<20), "mrw") })
+	}
 	if !crashInLife(t, n, vm, point) && !crashInRecovery(t, n, vm, point) {
 		t.Fatalf("neither a pod's life nor a restart comes to failpoint %s", point)
 	}

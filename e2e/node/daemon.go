@@ -54,6 +54,7 @@ func (n *Node) serveArgs() []string {
 		"--cni-conf-dir", n.path("cni"),
 		"--cni-bin-dir", "/usr/lib/cni",
 		"--netns-dir", n.path("netns"),
+		"--kubelet-root-dir", n.path("kubelet"),
 		"--image-translation-dir", n.path("images.d"),
 		"--download-protocol", "http",
 		"--accel", "tcg",

@@ -45,7 +45,11 @@ func (n *Node) Leaks() []string {
 		}
 	}
 	add("cgroup", n.cgroups()...)
-	add("mount", n.mounts()...)
+	for _, m := range n.mounts() {
+		if !strings.HasPrefix(m, n.path("kubelet")) { // those are kubelet's
+			add("mount", m)
+		}
+	}
 	for f := range n.files() {
 		if !n.marked[f] {
 			add("file", f)

@@ -52,7 +52,7 @@ func (r *Runtime) prepareRootDevice(ctx context.Context, v *vm, path string, ima
 	if err := r.claimRootDevice(v, path); err != nil {
 		return err
 	}
-	// gofail: var containerRootClaimed struct{}
+	// gofail: var containerRootDeviceClaimed struct{}
 	digest, err := parseDigest(image.Digest)
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (r *Runtime) prepareRootDevice(ctx context.Context, v *vm, path string, ima
 	if err != nil {
 		return err
 	}
-	// gofail: var containerRootPrepared struct{}
+	// gofail: var containerRootDevicePrepared struct{}
 	return r.tellRootDevice(v, disk)
 }
 
