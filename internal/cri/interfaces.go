@@ -28,6 +28,10 @@ type Runtime interface {
 	Container(id string) (runtime.Container, error)
 	Containers() []runtime.Container
 	ContainerInfo(id string) (map[string]string, error)
+	UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error
+	Stats(id string) (runtime.Stats, error)
+	RunningStats(want func(runtime.Container) bool) []runtime.Stats
+	Events(ctx context.Context, f func(runtime.Event) error) error
 
 	Conditions(ctx context.Context) []runtime.Condition
 }

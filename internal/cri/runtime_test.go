@@ -81,21 +81,6 @@ func TestUnimplemented(t *testing.T) {
 	h := newHarness(t)
 	id := h.container(t, h.sandbox(t, "a"), "vm")
 	for name, call := range map[string]func() error{
-		"PodSandboxStats with an empty id": func() error {
-			_, err := h.PodSandboxStats(h.ctx, &runtimeapi.PodSandboxStatsRequest{})
-			return err
-		},
-		"ListMetricDescriptors": func() error {
-			_, err := h.ListMetricDescriptors(h.ctx, &runtimeapi.ListMetricDescriptorsRequest{})
-			return err
-		},
-		"StreamContainers": func() error {
-			stream, err := h.StreamContainers(h.ctx, &runtimeapi.StreamContainersRequest{})
-			if err == nil {
-				_, err = stream.Recv()
-			}
-			return err
-		},
 		"ExecSync": func() error {
 			_, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}})
 			return err

@@ -53,7 +53,11 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{spec: spec, volumes: vols, inv: inv, resources: spec.Resources(string(state.Accel.Accel), tbSizeMiB)}, nil
+	resources := spec.Resources(string(state.Accel.Accel), tbSizeMiB)
+	if changed := v.record().Resources; changed != nil {
+		resources.CPU = vmpod.CgroupResources(changed.M, 0).CPU
+	}
+	return &plan{spec: spec, volumes: vols, inv: inv, resources: resources}, nil
 }
 
 func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string]*os.File) (*qemu.Machine, error) {

@@ -63,8 +63,10 @@ func (r *Runtime) updatePod(p *pod, change func(*store.Sandbox)) error {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	from := p.rec.Phase
 	p.rec = &rec
+	p.mu.Unlock()
+	r.tellPod(p, from, rec.Phase)
 	return nil
 }
 
@@ -89,5 +91,8 @@ func (r *Runtime) dropPod(p *pod) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.pods, p.id)
+	if p.record().Phase != store.SandboxCreating {
+		r.events.tell(p, p.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	}
 	return nil
 }

@@ -70,7 +70,8 @@ type Options struct {
 // concurrently. Recover comes first, Close last.
 type Runtime struct {
 	Options
-	ops operations
+	ops    operations
+	events events
 
 	// mu guards the two maps, not what is in them.
 	mu   sync.RWMutex

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
 )
@@ -106,6 +108,7 @@ func (r *Runtime) updateVM(v *vm, to store.ContainerPhase, change func(*store.Co
 			return err
 		}
 	}
+	from := rec.Phase
 	rec.Phase = to
 	if change != nil {
 		change(&rec)
@@ -114,6 +117,7 @@ func (r *Runtime) updateVM(v *vm, to store.ContainerPhase, change func(*store.Co
 		return err
 	}
 	v.show(&rec)
+	r.tellVM(v, from, to)
 	return nil
 }
 
@@ -125,6 +129,7 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 	if err := checkTransition(v.id, rec.Phase, store.ContainerExited); err != nil {
 		return err
 	}
+	from := rec.Phase
 	rec.Phase = store.ContainerExited
 	change(&rec)
 	if rec.Finished.Before(rec.Started) {
@@ -133,6 +138,7 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 	rec.Process = nil
 	err := r.DB.PutContainer(&rec)
 	v.show(&rec)
+	r.tellVM(v, from, rec.Phase)
 	return err
 }
 
@@ -150,6 +156,9 @@ func (r *Runtime) dropVM(v *vm) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.vms, v.id)
+	if v.record().Phase != store.ContainerCreating {
+		r.events.tell(v.pod, v.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	}
 	return nil
 }
 

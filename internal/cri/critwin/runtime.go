@@ -27,6 +27,8 @@ type Runtime struct {
 	Console func(ctx context.Context, ended <-chan struct{}, in io.Reader, out io.Writer) error
 	// Dial connects to a port of a guest; nil refuses.
 	Dial func(ctx context.Context, port int32) (net.Conn, error)
+	// Happened is where events come from.
+	Happened chan runtime.Event
 
 	mu         sync.Mutex
 	sandboxes  map[string]*runtime.Sandbox
@@ -291,6 +293,55 @@ func (r *Runtime) Containers() []runtime.Container {
 // ContainerInfo is one JSON value.
 func (r *Runtime) ContainerInfo(string) (map[string]string, error) {
 	return map[string]string{"config": `{"vm":{}}`}, nil
+}
+
+// UpdateResources replaces the container's resources.
+func (r *Runtime) UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error {
+	if err := r.before(ctx, "UpdateResources"); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, err := find(r.containers, id)
+	if err == nil {
+		c.Resources = change
+	}
+	return err
+}
+
+// Stats has used a second of processor time and 3 MiB, of which 2 are its
+// working set, and 1 MiB of disk.
+func (r *Runtime) Stats(id string) (runtime.Stats, error) {
+	c, err := r.Container(id)
+	return runtime.Stats{
+		Container: c, Time: time.Now(), Processes: 1, DiskBytes: 1 << 20, Inodes: 4,
+		Usage: runtime.Usage{CPU: time.Second, Memory: 3 << 20, WorkingSet: 2 << 20, RSS: 2 << 20},
+	}, err
+}
+
+// RunningStats are the Stats of those that run.
+func (r *Runtime) RunningStats(want func(runtime.Container) bool) []runtime.Stats {
+	var all []runtime.Stats
+	for _, c := range r.Containers() {
+		if st, err := r.Stats(c.ID); err == nil && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING && want(c) {
+			all = append(all, st)
+		}
+	}
+	return all
+}
+
+// Events tells what is sent on Happened, until ctx ends.
+func (r *Runtime) Events(ctx context.Context, f func(runtime.Event) error) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-r.Happened:
+			if err := f(e); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // Conditions says that VMs run and that the network does not.

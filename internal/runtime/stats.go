@@ -1,0 +1,112 @@
+package runtime
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/qemu"
+)
+
+// Usage is what a VM's processes have used.
+type Usage = qemu.CgroupUsage
+
+// Stats is what a VM has used.
+type Stats struct {
+	Container Container
+	// Time is when the numbers were read.
+	Time time.Time
+	// Usage is the VM's cgroup's: QEMU with the guest in it. It is zero when
+	// the VM does not run.
+	Usage Usage
+	// Processes is how many there are.
+	Processes int
+	// DiskBytes is what the VM's own files occupy on the node, such as the part
+	// of the root disk that differs from the image; Inodes is their number.
+	DiskBytes, Inodes uint64
+}
+
+// Stats measures one VM. errdefs.ErrNotFound when there is none.
+func (r *Runtime) Stats(id string) (Stats, error) {
+	v, err := r.vm(id)
+	if err != nil {
+		return Stats{}, err
+	}
+	s, err := r.statsOf(v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil // it ends at this moment
+	}
+	return s, err
+}
+
+// RunningStats measures all VMs that run and that want picks. No guest and no
+// QEMU is asked, so one that hangs does not delay the others; one that ends at
+// this moment is left out.
+func (r *Runtime) RunningStats(want func(Container) bool) []Stats {
+	var all []Stats
+	for _, v := range r.allVMs() {
+		if v.record().Phase != store.ContainerRunning || !want(r.containerOf(v)) {
+			continue
+		}
+		s, err := r.statsOf(v)
+		switch {
+		case err == nil:
+			all = append(all, s)
+		case !errors.Is(err, fs.ErrNotExist):
+			r.Log.Warn("a VM cannot be measured", "container", v.id, "error", err)
+		}
+	}
+	return all
+}
+
+func (r *Runtime) statsOf(v *vm) (s Stats, err error) {
+	s = Stats{Container: r.containerOf(v), Time: time.Now()}
+	if v.live() {
+		var group *qemu.Cgroup
+		if group, err = qemu.LoadCgroup(v.record().CgroupPath); err != nil {
+			return s, err
+		}
+		if s.Usage, err = group.Usage(); err != nil {
+			return s, err
+		}
+		pids, err := group.Procs()
+		if err != nil {
+			return s, err
+		}
+		s.Processes = len(pids)
+	}
+	return s, r.measureDisk(v, &s)
+}
+
+// measureDisk counts the files of the VM and those of its pod that are the
+// VM's: one pod has one VM.
+func (r *Runtime) measureDisk(v *vm, s *Stats) error {
+	for _, dir := range []string{r.podDir(v.pod.uid()), r.vmDir(v.pod.uid(), v.id)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			info, err := os.Lstat(filepath.Join(dir, e.Name()))
+			if err != nil || info.IsDir() {
+				continue // it has just gone, or is counted by itself
+			}
+			s.DiskBytes += blocks(info)
+			s.Inodes++
+		}
+	}
+	return nil
+}
+
+// blocks is how many bytes a file occupies; sparse files occupy less than
+// their size.
+func blocks(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Blocks) * 512 // stat(2): whatever the block size is
+	}
+	return uint64(info.Size())
+}
