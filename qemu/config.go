@@ -27,6 +27,10 @@ type Config struct {
 	VCPUs int `json:"vcpus"`
 	// MemoryBytes is the guest's RAM in bytes, a multiple of 1 MiB.
 	MemoryBytes int64 `json:"memoryBytes"`
+	// HugePageBytes puts the RAM into huge pages of this size, of which it is a
+	// multiple (each NUMA node's too); 0 means ordinary memory. QEMU does not
+	// start when the host has too few of them free: all are reserved at once.
+	HugePageBytes int64 `json:"hugePageBytes,omitempty"`
 	// NUMA are the guest's NUMA nodes, numbered by their order; without any,
 	// the guest has one with everything.
 	NUMA []NUMANode `json:"numa,omitempty"`

@@ -45,6 +45,9 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkHugePages(hugePagesDir, spec); err != nil {
+		return nil, err
+	}
 	vols, err := r.volumesOf(v, spec)
 	if err != nil {
 		return nil, err

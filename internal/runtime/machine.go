@@ -31,11 +31,11 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *Hyp
 		CPU:         r.cpu(&spec.Settings),
 		NUMA:        numaNodes(&spec.Settings),
 		VCPUs:       spec.VCPUs,
-		MemoryBytes: spec.MemoryBytes,
-		TBSizeMiB:   tbSizeMiB,
-		NICs:        r.nics(v, state.Accel.Accel),
-		Disks:       vols.machineDisks(),
-		Shares:      vols.machineShares(),
+		MemoryBytes: spec.MemoryBytes, HugePageBytes: spec.HugePageBytes,
+		TBSizeMiB: tbSizeMiB,
+		NICs:      r.nics(v, state.Accel.Accel),
+		Disks:     vols.machineDisks(),
+		Shares:    vols.machineShares(),
 	}
 }
 

@@ -84,11 +84,7 @@ func (v *VM) readResources(r *runtimeapi.LinuxContainerResources, bad *problems)
 	} else if v.MemoryBytes < MinMemory {
 		bad.key(CPUSettingAnnotation, "Numa", fmt.Sprintf("%dMi", v.MemoryBytes/mib), "too little for a virtual machine", "cells with at least 16Mi together")
 	}
-	for _, h := range r.GetHugepageLimits() {
-		if h.GetLimit() > 0 {
-			bad.add("resources.limits.hugepages-"+h.GetPageSize(), fmt.Sprint(h.GetLimit()), errNotYet.Error(), "")
-		}
-	}
+	v.readHugePages(r, bad)
 }
 
 func (v *VM) takeMemoryLimit(limit int64, bad *problems) {

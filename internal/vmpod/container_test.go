@@ -152,9 +152,11 @@ func TestResources(t *testing.T) {
 	}
 	limit := int64(512<<20) + Overhead(1, 512<<20, "tcg", 64)
 	want := &specs.LinuxResources{
-		CPU:     &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Cpus: "0-1"},
-		Memory:  &specs.LinuxMemory{Limit: &limit, Swap: &limit},
-		Unified: map[string]string{"memory.min": "2", "memory.oom.group": "1"},
+		CPU:    &specs.LinuxCPU{Shares: ptr(uint64(512)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Cpus: "0-1"},
+		Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit},
+		// As sent; that QEMU gets none is nothing that it needs.
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB"}},
+		Unified:        map[string]string{"memory.min": "2", "memory.oom.group": "1"},
 	}
 	if got := vm.Resources("tcg", 64); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -175,8 +177,22 @@ func TestContainerRefused(t *testing.T) {
 		"no name":       {func(c *runtimeapi.ContainerConfig) { c.Metadata = nil }, "container metadata.name: is missing"},
 		"no image":      {func(c *runtimeapi.ContainerConfig) { c.Image = nil }, "image.image: is missing"},
 		"little memory": {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = 4 << 20 }, `resources.limits.memory = "4194304": too little`},
-		"hugepages":     {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.HugepageLimits[0].Limit = 1 << 21 }, `resources.limits.hugepages-2MB = "2097152": is not supported yet`},
-		"CDI":           {func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices[0].name"},
+		"few hugepages": {func(c *runtimeapi.ContainerConfig) { c.Linux.Resources.HugepageLimits[0].Limit = 1 << 21 }, `resources.limits.hugepages-2MB = "2097152": is less than the guest's RAM of 536870912 bytes`},
+		"one hugepage": {func(c *runtimeapi.ContainerConfig) {
+			c.Linux.Resources.MemoryLimitInBytes = 0
+			c.Linux.Resources.HugepageLimits[0].Limit = 1 << 21
+		}, `resources.limits.hugepages-2MB = "2097152": too little for a virtual machine`},
+		"broken hugepage": {func(c *runtimeapi.ContainerConfig) {
+			c.Linux.Resources.MemoryLimitInBytes = 1025 << 20
+			c.Linux.Resources.HugepageLimits[0].Limit = 2 << 30
+		}, `the guest's RAM of 1074790400 bytes is no multiple of 2MB`},
+		"two page sizes": {func(c *runtimeapi.ContainerConfig) {
+			c.Linux.Resources.HugepageLimits = []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 30}, {PageSize: "1GB", Limit: 1 << 30}}
+		}, `resources.limits.hugepages-1GB = "1073741824": is a second page size beside 2MB`},
+		"odd page size": {func(c *runtimeapi.ContainerConfig) {
+			c.Linux.Resources.HugepageLimits = []*runtimeapi.HugepageLimit{{PageSize: "3MB", Limit: 1 << 30}}
+		}, `resources.limits.hugepages-3MB = "1073741824": the page size is no power of two`},
+		"CDI": {func(c *runtimeapi.ContainerConfig) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, "CDI_devices[0].name"},
 		"group alone": {func(c *runtimeapi.ContainerConfig) {
 			c.Linux.SecurityContext.RunAsGroup = &runtimeapi.Int64Value{Value: 5}
 		}, "securityContext.runAsGroup"},
@@ -243,6 +259,49 @@ func FuzzEnv(f *testing.F) {
 		}
 		if len(vm.Env) != 1 || strings.ContainsAny(vm.Env[0].Name, "=\n\x00") {
 			t.Fatalf("accepted: %+v", vm.Env)
+		}
+	})
+}
+
+func TestHugePages(t *testing.T) {
+	const gib = 1 << 30
+	for name, c := range map[string]struct {
+		memory    int64
+		limits    []*runtimeapi.HugepageLimit
+		ram, page int64
+	}{
+		"none asked for":     {gib, []*runtimeapi.HugepageLimit{{PageSize: "2MB"}, {PageSize: "1GB"}}, gib, 0},
+		"as the memory":      {gib, []*runtimeapi.HugepageLimit{{PageSize: "1GB"}, {PageSize: "2MB", Limit: gib}}, gib, 2 << 20},
+		"more than memory":   {gib, []*runtimeapi.HugepageLimit{{PageSize: "1GB", Limit: 4 * gib}}, gib, gib},
+		"no memory limit":    {0, []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 3 * gib}}, 3 * gib, 2 << 20},
+		"small pages of ARM": {gib, []*runtimeapi.HugepageLimit{{PageSize: "64KB", Limit: gib}}, gib, 64 << 10},
+	} {
+		cfg := container()
+		cfg.Linux.Resources.MemoryLimitInBytes, cfg.Linux.Resources.HugepageLimits = c.memory, c.limits
+		vm, err := Parse(sandbox(nil), cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if vm.MemoryBytes != c.ram || vm.HugePageBytes != c.page {
+			t.Errorf("%s: RAM of %d in pages of %d, want %d and %d", name, vm.MemoryBytes, vm.HugePageBytes, c.ram, c.page)
+		}
+		got := vm.Resources("tcg", 0).HugepageLimits
+		for i, l := range c.limits {
+			if got[i] != (specs.LinuxHugepageLimit{Pagesize: l.PageSize, Limit: l.Limit}) {
+				t.Errorf("%s: the cgroup's limit is %+v, want %v", name, got[i], l)
+			}
+		}
+	}
+}
+
+func FuzzPageBytes(f *testing.F) {
+	for _, s := range []string{"2MB", "1GB", "64KB", "", "0MB", "3MB", "999999GB", "2Mi", "-2MB"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if n, ok := pageBytes(s); ok && (n <= 0 || n&(n-1) != 0) {
+			t.Errorf("%q: %d", s, n)
 		}
 	})
 }

@@ -51,9 +51,10 @@ func (v *VM) Resources(accel string, tbSizeMiB int) *specs.LinuxResources {
 // are zero in r are left out. r may be nil.
 func CgroupResources(r *runtimeapi.LinuxContainerResources, memoryLimit int64) *specs.LinuxResources {
 	return &specs.LinuxResources{
-		CPU:     cpuResources(r),
-		Memory:  memoryResources(r, memoryLimit),
-		Unified: unified(r.GetUnified()),
+		CPU:            cpuResources(r),
+		Memory:         memoryResources(r, memoryLimit),
+		HugepageLimits: hugePageLimits(r),
+		Unified:        unified(r.GetUnified()),
 	}
 }
 

@@ -107,6 +107,9 @@ type VM struct {
 	Image, UserImage string
 	// MemoryBytes is the guest's RAM, a multiple of MemoryStep.
 	MemoryBytes int64
+	// HugePageBytes is the size of the host's huge pages that the RAM is made
+	// of, 0 for ordinary memory.
+	HugePageBytes int64
 	// Env are the container's variables in their order.
 	Env []EnvVar
 	// Mounts are the container's, in their order.
