@@ -49,15 +49,15 @@ func (a *API) Data(ctx context.Context, pod Pod, kind Kind, name string) (map[st
 	})
 	switch {
 	case errdefs.IsNotFound(err):
-		return nil, fmt.Errorf("%s does not exist: create it, or name another: %w", what, errdefs.ErrNotFound)
+		return nil, as(errdefs.ErrNotFound, "%s does not exist: create it, or name another", what)
 	case errdefs.IsPermissionDenied(err):
-		return nil, fmt.Errorf("%s: %w: let a Role grant the verb get for %s in namespace %s", what, err, plural(kind), pod.Namespace)
+		return nil, fmt.Errorf("%s: %w; let a Role grant the verb get for %s in namespace %s", what, err, plural(kind), pod.Namespace)
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	data, err := decode(kind, raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: the API server's answer %w: %w", what, err, errdefs.ErrUnavailable)
+		return nil, as(errdefs.ErrUnavailable, "%s: the API server's answer %w", what, err)
 	}
 	return data, nil
 }
@@ -109,7 +109,7 @@ func (a *API) ImageMappings(ctx context.Context) ([]ImageMapping, error) {
 	case errdefs.IsNotFound(err):
 		return nil, nil
 	case errdefs.IsPermissionDenied(err):
-		return nil, fmt.Errorf("VirtletImageMappings: %w: let a Role grant the verb list for %s in namespace %s", err, mappings.GroupResource(), MappingNamespace)
+		return nil, fmt.Errorf("VirtletImageMappings: %w; let a Role grant the verb list for %s in namespace %s", err, mappings.GroupResource(), MappingNamespace)
 	case err != nil:
 		return nil, fmt.Errorf("VirtletImageMappings: %w", err)
 	}
@@ -120,12 +120,12 @@ func (a *API) ImageMappings(ctx context.Context) ([]ImageMapping, error) {
 func (a *API) ask(ctx context.Context, question func(context.Context, dynamic.Interface) error) error {
 	cfg, err := a.config()
 	if err != nil {
-		return fmt.Errorf("no access to the Kubernetes API: %w: %w", err, errdefs.ErrUnavailable)
+		return as(errdefs.ErrUnavailable, "no access to the Kubernetes API: %w", err)
 	}
 	cfg.WarningHandler = rest.NoWarnings{}
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
-		return fmt.Errorf("no access to the Kubernetes API: %w: %w", err, errdefs.ErrUnavailable)
+		return as(errdefs.ErrUnavailable, "no access to the Kubernetes API: %w", err)
 	}
 	limit := cmp.Or(a.Timeout, defaultTimeout)
 	tooLong := fmt.Errorf("no answer within %v", limit)
@@ -145,13 +145,13 @@ func classify(host string, err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &status) || apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse) && apierrors.IsNotFound(err):
-		return fmt.Errorf("the API server %s cannot be asked: %w: %w", host, err, errdefs.ErrUnavailable)
+		return as(errdefs.ErrUnavailable, "the API server %s cannot be asked: %w", host, err)
 	case apierrors.IsNotFound(err):
-		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+		return as(errdefs.ErrNotFound, "%w", err)
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%w: %w", err, errdefs.ErrPermissionDenied)
+		return as(errdefs.ErrPermissionDenied, "%w", err)
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("the API server %s does not accept the daemon's credentials: %w: %w", host, err, errdefs.ErrUnavailable)
+		return as(errdefs.ErrUnavailable, "the API server %s does not accept the daemon's credentials: %w", host, err)
 	}
-	return fmt.Errorf("the API server %s: %w: %w", host, err, errdefs.ErrUnavailable)
+	return as(errdefs.ErrUnavailable, "the API server %s: %w", host, err)
 }

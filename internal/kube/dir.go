@@ -50,10 +50,10 @@ func (d Dir) Has(uid string) bool {
 // the new ones.
 func (d Dir) Put(pod Pod, objects ...metav1.Object) (err error) {
 	if d == "" {
-		return fmt.Errorf("objects of pod %s/%s: no directory is set for them: %w", pod.Namespace, pod.Name, errdefs.ErrFailedPrecondition)
+		return as(errdefs.ErrFailedPrecondition, "objects of pod %s/%s: no directory is set for them", pod.Namespace, pod.Name)
 	}
 	if !podUID.MatchString(pod.UID) {
-		return fmt.Errorf("objects of pod %s/%s: %q is no UID: %w", pod.Namespace, pod.Name, shorten(pod.UID), errdefs.ErrInvalidArgument)
+		return as(errdefs.ErrInvalidArgument, "objects of pod %s/%s: %q is no UID", pod.Namespace, pod.Name, shorten(pod.UID))
 	}
 	files, err := render(pod, objects)
 	if err != nil {
@@ -106,17 +106,17 @@ func render(pod Pod, objects []metav1.Object) (map[string][]byte, error) {
 			return nil, err
 		}
 		if ns := o.GetNamespace(); ns != "" && ns != pod.Namespace {
-			return nil, fmt.Errorf("%s is not of the pod's namespace, which is %s: %w", of(kind, ns, o.GetName()), pod.Namespace, errdefs.ErrInvalidArgument)
+			return nil, as(errdefs.ErrInvalidArgument, "%s is not of the pod's namespace, which is %s", of(kind, ns, o.GetName()), pod.Namespace)
 		}
 		path := fileName(kind, o.GetName())
 		if _, twice := files[path]; twice {
-			return nil, fmt.Errorf("%s is given twice: %w", of(kind, pod.Namespace, o.GetName()), errdefs.ErrInvalidArgument)
+			return nil, as(errdefs.ErrInvalidArgument, "%s is given twice", of(kind, pod.Namespace, o.GetName()))
 		}
 		if files[path], err = json.Marshal(o); err != nil {
 			return nil, fmt.Errorf("%s: %w", of(kind, pod.Namespace, o.GetName()), err)
 		}
 		if len(files[path]) > maxObject {
-			return nil, fmt.Errorf("%s is larger than %d bytes: %w", of(kind, pod.Namespace, o.GetName()), maxObject, errdefs.ErrInvalidArgument)
+			return nil, as(errdefs.ErrInvalidArgument, "%s is larger than %d bytes", of(kind, pod.Namespace, o.GetName()), maxObject)
 		}
 	}
 	return files, nil
@@ -142,7 +142,7 @@ func stored(o metav1.Object) (Kind, metav1.Object, error) {
 		s.StringData = nil
 		return Secret, s, nil
 	}
-	return "", nil, fmt.Errorf("%T holds no data for pods (accepted: ConfigMap, Secret): %w", o, errdefs.ErrInvalidArgument)
+	return "", nil, as(errdefs.ErrInvalidArgument, "%T holds no data for pods (accepted: ConfigMap, Secret)", o)
 }
 
 func fileName(kind Kind, name string) string {
@@ -179,15 +179,15 @@ func (d Dir) Data(_ context.Context, pod Pod, kind Kind, name string) (map[strin
 	}
 	raw, err := d.read(pod, fileName(kind, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not among the objects that the pod brought along: put it into the same file as the pod: %w",
-			of(kind, pod.Namespace, name), errdefs.ErrNotFound)
+		return nil, as(errdefs.ErrNotFound, "%s is not among the objects that the pod brought along: put it into the same file as the pod",
+			of(kind, pod.Namespace, name))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", of(kind, pod.Namespace, name), err, errdefs.ErrUnavailable)
+		return nil, as(errdefs.ErrUnavailable, "%s: %w", of(kind, pod.Namespace, name), err)
 	}
 	data, err := decode(kind, raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w: %w", of(kind, pod.Namespace, name), filepath.Join(d.pod(pod.UID), fileName(kind, name)), err, errdefs.ErrUnavailable)
+		return nil, as(errdefs.ErrUnavailable, "%s: %s: %w", of(kind, pod.Namespace, name), filepath.Join(d.pod(pod.UID), fileName(kind, name)), err)
 	}
 	return data, nil
 }

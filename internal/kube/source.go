@@ -54,8 +54,8 @@ func checkName(kind Kind, name string) error {
 	if objectName.MatchString(name) {
 		return nil
 	}
-	return fmt.Errorf("%q cannot be the name of a %s: accepted are lower case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253: %w",
-		shorten(name), kind, errdefs.ErrInvalidArgument)
+	return as(errdefs.ErrInvalidArgument, "%q cannot be the name of a %s: accepted are lower case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253",
+		shorten(name), kind)
 }
 
 // of names an object in messages.
