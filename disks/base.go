@@ -7,7 +7,7 @@ import (
 
 // Limits bound what CheckBase accepts. The zero value is the default.
 type Limits struct {
-	// VirtualSize is the largest, in bytes; 0 means 16 TiB.
+	// VirtualSize is the largest, in bytes; 0 means DefaultVirtualSize.
 	VirtualSize int64
 	// ScanBytes bounds how much of the L2 tables is read to see whether the
 	// data they point to are there; 0 means 64 MiB, enough for 512 GiB of data
@@ -15,9 +15,12 @@ type Limits struct {
 	ScanBytes int64
 }
 
+// DefaultVirtualSize is the largest disk that CheckBase accepts unless told
+// otherwise, in bytes.
+const DefaultVirtualSize = int64(16) << 40
+
 const (
-	defaultVirtualSize = int64(16) << 40
-	defaultScanBytes   = int64(64) << 20
+	defaultScanBytes = int64(64) << 20
 
 	// The offset in an L1, L2 or refcount table entry.
 	entryOffset   = uint64(0x00fffffffffffe00)
@@ -25,14 +28,22 @@ const (
 	l2ZeroCluster = uint64(1)
 )
 
-// CheckBase tells whether the size bytes in r are a qcow2 image that a guest's
-// disk may stand on: intact, self-contained, and with nothing in it that would
-// make QEMU read another file of the host. Internal snapshots are allowed; they
-// are not looked at.
+// CheckBase tells whether the size bytes in r are an image that a guest's disk
+// may stand on: a raw disk with a partition table or a file system, or a qcow2
+// image that is intact, self-contained, and has nothing in it that would make
+// QEMU read another file of the host. Internal snapshots are allowed; they are
+// not looked at.
 //
-// An error is a *FormatError for what is not an intact qcow2 image, ErrRefused
-// for what is one and is not accepted, or one of r's own.
+// An error is a *FormatError for what is neither, ErrRefused for what is an
+// image and is not accepted, or one of r's own.
 func CheckBase(r io.ReaderAt, size int64, o Limits) (Image, error) {
+	raw, err := rawImage(r, size)
+	if err != nil {
+		return Image{}, err
+	}
+	if raw != nil {
+		return *raw, raw.refuse(o)
+	}
 	h, err := open(r, size)
 	if err != nil {
 		return Image{}, err
@@ -54,7 +65,7 @@ func CheckBase(r io.ReaderAt, size int64, o Limits) (Image, error) {
 func (img Image) refuse(o Limits) error {
 	limit := o.VirtualSize
 	if limit == 0 {
-		limit = defaultVirtualSize
+		limit = DefaultVirtualSize
 	}
 	switch {
 	case img.BackingFile != "":

@@ -13,10 +13,10 @@ const (
 	Raw   Format = "raw"
 )
 
-// Image is what a qcow2 file's header says.
+// Image is what a disk image says of itself, a qcow2 file in its header.
 type Image struct {
-	// Format is always QCow2: whether any other content is a disk cannot be
-	// told from it.
+	// Format is QCow2, or Raw where CheckBase says so: then VirtualSize is the
+	// only other field.
 	Format Format
 	// Version of the format, 2 or 3.
 	Version int

@@ -44,8 +44,10 @@ type InjectTarget struct {
 	// Offset and Length bound the guest's part of a raw disk, in bytes; a
 	// Length of 0 means all that follows. They are 0 of a qcow2 disk.
 	Offset, Length int64
-	// Backing is a qcow2 file below a qcow2 disk, open for reading; nil for none.
-	Backing *os.File
+	// Backing is a file below a qcow2 disk, open for reading; nil for none.
+	// BackingFormat is Raw or, also when empty, QCow2.
+	Backing       *os.File
+	BackingFormat Format
 }
 
 // Injection is where the files are after Inject.

@@ -135,9 +135,17 @@ func (m *injectMachine) diskNode() node {
 	case m.target.Format == Raw:
 		n["offset"] = m.target.Offset
 	case m.target.Backing != nil:
-		n["backing"] = node{"driver": QCow2, "read-only": true, "backing": nil, "file": fileNode(m.target.Backing, backingFD, true)}
+		n["backing"] = m.backingNode()
 	default:
 		n["backing"] = nil
+	}
+	return n
+}
+
+func (m *injectMachine) backingNode() node {
+	n := node{"driver": m.target.BackingFormat, "read-only": true, "file": fileNode(m.target.Backing, backingFD, true)}
+	if m.target.BackingFormat != Raw {
+		n["driver"], n["backing"] = QCow2, nil
 	}
 	return n
 }

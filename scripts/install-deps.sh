@@ -28,6 +28,9 @@ mke2fs                         | e2fsprogs                  | makes ephemeral vo
 /etc/ssl/certs/ca-certificates.crt | ca-certificates      | lets go download modules over https
 /boot/vmlinuz-*                | linux-image-cloud-amd64    | kernel of the machine that writes files into root disks
 mkfs.xfs                       | xfsprogs                   | makes root disks with xfs in tests
+xz                             | xz-utils                   | compresses images in tests
+zstd                           | zstd                       | compresses images in tests
+curl                           | curl                       | what pulls of images are measured against
 xorriso                        | xorriso                    | reads back cloud-init seeds in tests
 isoinfo                        | genisoimage                | reads back cloud-init seeds in tests
 blkid                          | util-linux                 | reads back cloud-init seeds in tests

@@ -36,6 +36,7 @@ type Config struct {
 	ObjectsDir string
 
 	ImageTranslationDir    string
+	ImageFileDir           string
 	RegexpImageTranslation bool
 	DownloadProtocol       string
 	ParallelPulls          int

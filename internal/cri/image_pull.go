@@ -13,29 +13,25 @@ func (s *Server) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest
 	if err := needImage(req.GetImage()); err != nil {
 		return nil, err
 	}
-	auth, err := credentials(req.GetAuth())
-	if err != nil {
-		return nil, err
-	}
-	img, err := s.Images.Pull(ctx, req.GetImage().GetImage(), auth)
+	img, err := s.Images.Pull(ctx, req.GetImage().GetImage(), credentials(req.GetAuth()))
 	if err != nil {
 		return nil, err
 	}
 	return &runtimeapi.PullImageResponse{ImageRef: img.ID}, nil
 }
 
-func credentials(a *runtimeapi.AuthConfig) (*images.Auth, error) {
+// credentials is nil where there are none: such pulls of an image are all the same.
+func credentials(a *runtimeapi.AuthConfig) *images.Auth {
 	auth := images.Auth{
 		Username:      a.GetUsername(),
 		Password:      a.GetPassword(),
 		Auth:          a.GetAuth(),
+		IdentityToken: a.GetIdentityToken(),
 		RegistryToken: a.GetRegistryToken(),
 	}
-	if auth != (images.Auth{}) {
-		return &auth, nil
+	if auth == (images.Auth{}) {
+		return nil
 	}
-	if a.GetIdentityToken() != "" {
-		return nil, invalid("auth: an identity token cannot be used for a VM image, give a user name and password or a registry token")
-	}
-	return nil, nil
+	auth.ServerAddress = a.GetServerAddress()
+	return &auth
 }

@@ -155,7 +155,10 @@ func TestPullImagePassesCredentials(t *testing.T) {
 	if want := (images.Auth{Username: "joe", Password: "p", Auth: "a", RegistryToken: "r"}); got == nil || *got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	wantCode(t, pull(&runtimeapi.AuthConfig{IdentityToken: "i"}), codes.InvalidArgument, "identity token")
+	wantCode(t, pull(&runtimeapi.AuthConfig{IdentityToken: "i", ServerAddress: "registry"}), codes.OK)
+	if want := (images.Auth{IdentityToken: "i", ServerAddress: "registry"}); got == nil || *got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 func TestPullImageFails(t *testing.T) {

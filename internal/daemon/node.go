@@ -69,6 +69,9 @@ func (n *node) openImages(cfg *config.Config, cluster *kube.API) (*images.Store,
 		NoRegexp:       !cfg.RegexpImageTranslation,
 		Protocol:       cfg.DownloadProtocol,
 		MaxParallel:    cfg.ParallelPulls,
+		FileDir:        cfg.ImageFileDir,
+		MaxSize:        disks.DefaultVirtualSize,
+		IsDisk:         disks.IsBase,
 		Check:          checkImage,
 		Warn:           func(err error) { n.log.Warn("image store", "error", err) },
 		Progress:       n.tellProgress,
@@ -95,9 +98,9 @@ func (n *node) tellProgress(d images.Download) {
 }
 
 // checkImage refuses what cannot be the base of a root disk.
-func checkImage(r io.ReaderAt, size int64) (virtualSize int64, err error) {
+func checkImage(r io.ReaderAt, size int64) (format string, virtualSize int64, err error) {
 	img, err := disks.CheckBase(r, size, disks.Limits{})
-	return img.VirtualSize, err
+	return string(img.Format), img.VirtualSize, err
 }
 
 func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runtime, error) {

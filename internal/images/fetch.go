@@ -4,292 +4,213 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 )
 
-// fetcher gets one URL into one part file.
-type fetcher struct {
-	client  *http.Client
-	url     *url.URL
-	auth    *Auth
-	cached  source // what is in the store already; may be zero
-	maxSize int64  // bytes, 0 is no limit
-	stall   time.Duration
-	backoff time.Duration
-	retries int
-	prog    *progress
+// job is one image to be fetched.
+type job struct {
+	fetcher
+	name Name
+	res  Resolution
+	url  *url.URL
+	auth *Auth
+	prog *progress
 
-	part      *part
-	validator string // of the content that the part began with: an ETag or a date
-	current   source // what the server says about the content
-	total     int64  // bytes, -1 when not announced
-	sniffed   bool
+	client *http.Client
+	wanted []wanted
+	cached source // what is in the store already; may be zero
+	fresh  bool   // what is in the store does not count
 }
 
-// worthwhile is by how many bytes an attempt must get further than all before
-// for its failure to count as the first.
-const worthwhile = 1 << 20
+// wanted is a digest that the image must have.
+type wanted struct {
+	digest string // hex
+	by     string // who wants it, for messages
+}
 
-// errNotModified says that the cached source is still what the server has.
-var errNotModified = errors.New("not modified")
+// arrival is what a source has sent.
+type arrival struct {
+	// digests, in hex, stand for the content, what identifies it best first: of
+	// the file that was sent; of a registry's index, manifest and layer.
+	digests []string
+	// source is what the store remembers of it.
+	source source
+}
 
-// fetch runs attempts until the part is complete. An attempt goes on where the
-// last one broke off if the server says that the content is the same.
-func (f *fetcher) fetch(ctx context.Context) error {
-	f.total = -1
-	failures, farthest := 0, int64(0)
-	for {
-		err := f.attempt(ctx)
-		if err == nil || !retryable(err) {
-			return err
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if f.part.size() >= farthest+worthwhile {
-			failures, farthest = 0, f.part.size()
-		}
-		if failures++; failures > f.retries {
-			return gaveUp(err, failures)
-		}
-		if err := pause(ctx, f.delay(failures, err)); err != nil {
-			return err
+// known is the error of a fetch that found its content in the store.
+type known struct{ digest string }
+
+func (k *known) Error() string { return "already stored" }
+
+// schemes are the protocols of URLs.
+func schemes() []string { return []string{"https", "http", schemeFile, schemeOCI, schemePlainOCI} }
+
+// parseURL checks the URL of a translation.
+func parseURL(n Name, res Resolution) (*url.URL, error) {
+	if res.Rule == nil && !strings.Contains(n.Path, "/") {
+		return nil, fmt.Errorf("no image translation rule matches %q, and it is no URL (accepted: host/path): %w", n.Path, errdefs.ErrInvalidArgument)
+	}
+	u, err := url.Parse(res.URL)
+	if err != nil {
+		// The parser's error quotes the URL, which may hold a password.
+		return nil, fmt.Errorf("translation %s: the url for %q does not parse: %w", res.Source, n.Path, errdefs.ErrInvalidArgument)
+	}
+	if !slices.Contains(schemes(), u.Scheme) || (u.Host == "") != (u.Scheme == schemeFile) {
+		return nil, fmt.Errorf("%s: not supported (accepted: https://host/path, http://host/path, oci://host/repository:tag, file:///path): %w", redact(u), errdefs.ErrInvalidArgument)
+	}
+	if u.Scheme == schemeOCI || u.Scheme == schemePlainOCI {
+		if _, err := parseArtifact(u, n); err != nil {
+			return nil, fmt.Errorf("%s: %w", redact(u), err)
 		}
 	}
+	return u, nil
 }
 
-func gaveUp(err error, attempts int) error {
-	if attempts == 1 {
-		return err
-	}
-	return fmt.Errorf("%w (tried %d times)", err, attempts)
-}
-
-// delay returns the pause before the next attempt: doubled each time, or what
-// the server asked for within bounds.
-func (f *fetcher) delay(failures int, err error) time.Duration {
-	d := f.backoff << min(failures-1, 10)
+// hint helps those whose name was not meant to be a URL, and those whose
+// credentials were meant for somebody else.
+func (j *job) hint(err error) string {
 	var status *StatusError
-	if errors.As(err, &status) && status.retryAfter > d {
-		d = status.retryAfter
-	}
-	return min(d, maxBackoff)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// attempt makes one request and appends its body to the part.
-func (f *fetcher) attempt(ctx context.Context) error {
-	if f.part.size() > 0 && f.validator == "" {
-		if err := f.restart(); err != nil {
-			return err
+	if errors.As(err, &status) {
+		if status.Code == http.StatusUnauthorized && j.auth != nil && !j.auth.isFor(j.url) {
+			return fmt.Sprintf(" (the credentials are for %q and were not sent)", j.auth.ServerAddress)
 		}
+		return ""
 	}
-	ctx, w := newWatchdog(ctx, f.stall)
-	defer w.close()
-	resp, err := f.request(ctx, w)
+	if j.res.Rule != nil || !permanent(err) {
+		return ""
+	}
+	return fmt.Sprintf(" (no image translation rule matches %q, so the name was taken for a URL)", j.name.Path)
+}
+
+// fetch gets and stores the image of a job.
+func (s *Store) fetch(ctx context.Context, j *job) (Image, error) {
+	if t := j.res.Profile.timeout(); t > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the transport profile's timeout of %v is over: %w", t, errdefs.ErrUnavailable))
+		defer cancel()
+	}
+	client, err := j.res.Profile.client(s.opts.Warn)
 	if err != nil {
-		return w.explain(ctx, f.requestError(err))
+		return Image{}, fmt.Errorf("translation %s: transport %q: %w: %w", j.res.Source, j.res.ProfileName, err, errdefs.ErrInvalidArgument)
 	}
-	defer resp.Body.Close()
-	if err := f.accept(resp); err != nil {
-		return err
+	defer client.CloseIdleConnections()
+	j.client = client
+	j.fetcher = fetcher{do: client.Do, stall: s.opts.StallTimeout, backoff: s.opts.Backoff, retries: s.opts.Retries}
+	if err := s.gatherWanted(ctx, j); err != nil {
+		return Image{}, err
 	}
-	return w.explain(ctx, f.copy(&watched{resp.Body, w, f.prog}))
+	for _, w := range j.wanted {
+		if img, ok, err := s.linkKnown(ctx, j.name, w.digest); ok || err != nil {
+			return img, err
+		}
+	}
+	return s.fetchUnlessKnown(ctx, j)
 }
 
-func (f *fetcher) request(ctx context.Context, w *watchdog) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url.String(), nil)
+// fetchUnlessKnown fetches what the source does not say to be in the store.
+func (s *Store) fetchUnlessKnown(ctx context.Context, j *job) (Image, error) {
+	if len(j.wanted) == 0 {
+		j.cached = s.source(j.res.URL)
+	}
+	img, err := s.fetchInto(ctx, j)
+	var k *known
+	if !errors.As(err, &k) {
+		return img, err
+	}
+	img, ok, err := s.link(ctx, j.name, k.digest)
+	if ok || err != nil {
+		return img, err
+	}
+	// It has gone meanwhile.
+	j.cached, j.fresh = source{}, true
+	return s.fetchInto(ctx, j)
+}
+
+func (s *Store) fetchInto(ctx context.Context, j *job) (_ Image, err error) {
+	p, err := newPart(s.dataDir)
 	if err != nil {
-		return nil, err
+		return Image{}, err
 	}
-	req.Header.Set("User-Agent", "qemulet")
-	f.auth.apply(req)
-	if off := f.part.size(); off > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", off))
-		req.Header.Set("If-Range", f.validator)
-	} else {
-		f.cached.condition(req.Header)
+	defer func() { err = errors.Join(err, p.discard()) }()
+	s.step("part created")
+	a, err := s.fill(ctx, j, &intake{part: p, maxSize: s.opts.MaxSize, isDisk: s.opts.IsDisk})
+	if err != nil {
+		return Image{}, err
 	}
-	w.arm()
-	defer w.disarm()
-	return f.client.Do(req)
+	s.step("part written")
+	if err := p.finish(); err != nil {
+		return Image{}, err
+	}
+	s.step("part synced")
+	c, err := s.verify(j, p, a)
+	if err != nil {
+		return Image{}, err
+	}
+	// From here on a caller that goes away gets what it asked for.
+	if ctx.Err() != nil {
+		return Image{}, context.Cause(ctx)
+	}
+	img, err := s.commit(context.WithoutCancel(ctx), j.name, p, c)
+	if err != nil {
+		return Image{}, err
+	}
+	a.source.Digest, a.source.Sent = img.Digest, a.digests
+	s.remember(j.res.URL, a.source)
+	return img, nil
 }
 
-// accept looks at the response's head and prepares the part for its body.
-func (f *fetcher) accept(resp *http.Response) error {
-	switch resp.StatusCode {
-	case http.StatusOK:
-		if err := f.restart(); err != nil {
-			return err
-		}
-		f.total = resp.ContentLength
-		f.current = sourceOf(resp.Header)
-		f.validator = f.current.validator()
-	case http.StatusPartialContent:
-		if err := f.acceptRange(resp); err != nil {
-			return err
-		}
-	case http.StatusNotModified:
-		if f.cached != (source{}) {
-			return errNotModified
-		}
-		return f.statusError(resp)
-	case http.StatusRequestedRangeNotSatisfiable:
-		f.validator = "" // start over
-		return f.statusError(resp)
-	default:
-		return f.statusError(resp)
+// fill fetches from where the URL says.
+func (s *Store) fill(ctx context.Context, j *job, in *intake) (arrival, error) {
+	switch j.url.Scheme {
+	case schemeFile:
+		return s.fillFromFile(ctx, j, in)
+	case schemeOCI, schemePlainOCI:
+		return s.fillFromRegistry(ctx, j, in)
 	}
-	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return fmt.Errorf("the content encoding %q was not asked for: %w", e, errdefs.ErrFailedPrecondition)
-	}
-	return f.makeRoom()
+	return j.fillFromHTTP(ctx, in)
 }
 
-// restart empties the part.
-func (f *fetcher) restart() error {
-	if f.part.size() == 0 {
-		return nil
+func (j *job) fillFromHTTP(ctx context.Context, in *intake) (arrival, error) {
+	if err := j.auth.usable(); err != nil {
+		return arrival{}, err
 	}
-	f.validator, f.sniffed, f.total = "", false, -1
-	f.prog.set(0)
-	return f.part.reset()
+	st := &stream{fetcher: j.fetcher, ctx: ctx, url: j.url, auth: j.auth, cached: j.cached, prog: j.prog, announced: in.announced}
+	defer st.close()
+	sum, err := in.fill(st)
+	if errors.Is(err, errNotModified) {
+		return arrival{}, &known{j.cached.Digest}
+	}
+	return arrival{digests: []string{sum}, source: st.current}, err
 }
 
-// acceptRange makes sure that the range continues the part (RFC 9110, 14.4).
-func (f *fetcher) acceptRange(resp *http.Response) error {
-	header := resp.Header.Get("Content-Range")
-	from, total, err := parseContentRange(header)
-	off := f.part.size()
-	if err != nil || off == 0 || from != off || f.total >= 0 && total >= 0 && total != f.total {
-		f.validator = "" // what comes next starts over
-		return &badRange{fmt.Sprintf("the content range %q does not continue at byte %d of %d", header, off, f.total)}
+// verify compares the digests and looks at the format.
+func (s *Store) verify(j *job, p *part, a arrival) (checked, error) {
+	if err := j.check(p.digest(), a.digests); err != nil {
+		return checked{}, err
 	}
-	if f.total < 0 {
-		f.total = total
+	c := s.check(p.f)
+	if c.err != nil {
+		return checked{}, refused(c.err)
+	}
+	return c, nil
+}
+
+// check compares what is wanted with the digests of a disk and of what it came in.
+func (j *job) check(disk string, sent []string) error {
+	for _, w := range j.wanted {
+		if w.digest != disk && !slices.Contains(sent, w.digest) {
+			return w.mismatch(sent[0])
+		}
 	}
 	return nil
 }
 
-// badRange is a broken answer to a request for the rest of a file.
-type badRange struct{ text string }
-
-func (e *badRange) Error() string { return e.text }
-
-// parseContentRange parses "bytes 5-9/10"; the total is -1 for "*".
-func parseContentRange(s string) (from, total int64, _ error) {
-	rest, ok := strings.CutPrefix(s, "bytes ")
-	span, length, ok2 := strings.Cut(rest, "/")
-	first, last, ok3 := strings.Cut(span, "-")
-	if !ok || !ok2 || !ok3 {
-		return 0, 0, fmt.Errorf("content range %q", s)
-	}
-	from, err := strconv.ParseInt(first, 10, 64)
-	if err != nil {
-		return 0, 0, err
-	}
-	to, err := strconv.ParseInt(last, 10, 64)
-	if err != nil {
-		return 0, 0, err
-	}
-	total = -1
-	if length != "*" {
-		if total, err = strconv.ParseInt(length, 10, 64); err != nil {
-			return 0, 0, err
-		}
-	}
-	if from < 0 || to < from || total >= 0 && to >= total {
-		return 0, 0, fmt.Errorf("content range %q", s)
-	}
-	return from, total, nil
-}
-
-// makeRoom checks the announced length against the limit and the disk.
-func (f *fetcher) makeRoom() error {
-	f.prog.setTotal(f.total)
-	if f.total < 0 {
-		return nil
-	}
-	if err := f.checkSize(f.total); err != nil {
-		return err
-	}
-	if f.total == f.part.size() {
-		return nil
-	}
-	return f.part.reserve(f.total)
-}
-
-func (f *fetcher) checkSize(n int64) error {
-	if f.maxSize > 0 && n > f.maxSize {
-		return fmt.Errorf("file of %d bytes or more is over the limit of %d bytes: %w", n, f.maxSize, errdefs.ErrResourceExhausted)
-	}
-	return nil
-}
-
-// copy appends the body to the part, and refuses early what is no image.
-func (f *fetcher) copy(body io.Reader) error {
-	var verdict error
-	err := f.part.readFrom(body, func() error {
-		verdict = f.look(f.part.size() >= sniffLen)
-		return verdict
-	})
-	switch {
-	case verdict != nil:
-		return verdict
-	case err != nil:
-		return f.truncated(err)
-	case f.total >= 0 && f.part.size() < f.total:
-		return f.truncated(io.ErrUnexpectedEOF)
-	case f.part.size() == 0:
-		return refused(errors.New("the file is empty"))
-	}
-	return f.look(true)
-}
-
-// look checks what has arrived: its length, and its first bytes once there are
-// enough of them or all of them.
-func (f *fetcher) look(final bool) error {
-	size := f.part.size()
-	if f.total >= 0 && size > f.total {
-		return fmt.Errorf("%d bytes were announced, more came: %w", f.total, errdefs.ErrDataLoss)
-	}
-	if err := f.checkSize(size); err != nil || f.sniffed || size < sniffEarly && !final {
-		return err
-	}
-	f.sniffed = final
-	head, err := f.part.head(sniffLen)
-	if err != nil {
-		return err
-	}
-	if what := looksLike(head); what != "" {
-		return refused(fmt.Errorf("it looks like %s", what))
-	}
-	return nil
-}
-
-func (f *fetcher) truncated(err error) error {
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	if f.total < 0 {
-		return &readError{fmt.Errorf("the connection ended after %d bytes: %w", f.part.size(), err)}
-	}
-	return &readError{fmt.Errorf("the connection ended after %d of %d bytes: %w", f.part.size(), f.total, err)}
+// mismatch is the error of content with another digest.
+func (w wanted) mismatch(got string) error {
+	return fmt.Errorf("%w: sha256:%s instead of sha256:%s, which %s asks for: %w", ErrDigestMismatch, got, w.digest, w.by, errdefs.ErrFailedPrecondition)
 }

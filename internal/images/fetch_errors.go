@@ -27,11 +27,11 @@ type StatusError struct {
 	retryAfter time.Duration
 }
 
-func (f *fetcher) statusError(resp *http.Response) *StatusError {
+func (s *stream) statusError(resp *http.Response) *StatusError {
 	e := &StatusError{URL: redact(resp.Request.URL), Code: resp.StatusCode}
-	e.redirected = e.URL != redact(f.url)
-	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
-		e.retryAfter = time.Duration(min(s, int(maxBackoff/time.Second))) * time.Second
+	e.redirected = e.URL != redact(s.url)
+	if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
+		e.retryAfter = time.Duration(min(n, int(maxBackoff/time.Second))) * time.Second
 	}
 	return e
 }
@@ -65,12 +65,12 @@ func (e *StatusError) temporary() bool {
 
 // requestError takes the URL out of the http client's error, which may hold
 // secrets. It is named only behind a redirect: the caller knows the first one.
-func (f *fetcher) requestError(err error) error {
+func (s *stream) requestError(err error) error {
 	var u *url.Error
 	if !errors.As(err, &u) {
 		return &readError{err}
 	}
-	if at := RedactURL(u.URL); at != redact(f.url) {
+	if at := RedactURL(u.URL); at != redact(s.url) {
 		return &readError{fmt.Errorf("at %s: %w", at, u.Err)}
 	}
 	return &readError{u.Err}
@@ -105,6 +105,7 @@ func permanent(err error) bool {
 
 // watchdog cancels an attempt that waits too long for the next byte.
 type watchdog struct {
+	ctx    context.Context
 	limit  time.Duration
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
@@ -113,7 +114,7 @@ type watchdog struct {
 // newWatchdog returns a context for the attempt. The watchdog is not armed.
 func newWatchdog(ctx context.Context, limit time.Duration) (context.Context, *watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{limit: limit, cancel: cancel}
+	w := &watchdog{ctx: ctx, limit: limit, cancel: cancel}
 	w.timer = time.AfterFunc(limit, func() {
 		cancel(fmt.Errorf("no byte came for %v: %w: %w", limit, ErrStalled, errdefs.ErrUnavailable))
 	})
@@ -130,9 +131,9 @@ func (w *watchdog) close() {
 }
 
 // explain replaces the error of a cancelled attempt by the reason.
-func (w *watchdog) explain(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+func (w *watchdog) explain(err error) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
 	}
 	return err
 }
@@ -140,7 +141,7 @@ func (w *watchdog) explain(ctx context.Context, err error) error {
 // watched is a reader whose every read the watchdog watches over, but not what
 // happens between them.
 type watched struct {
-	r    io.Reader
+	io.ReadCloser
 	w    *watchdog
 	prog *progress
 }
@@ -148,7 +149,7 @@ type watched struct {
 func (r *watched) Read(b []byte) (int, error) {
 	r.w.arm()
 	defer r.w.disarm()
-	n, err := r.r.Read(b)
+	n, err := r.ReadCloser.Read(b)
 	r.prog.add(n)
 	return n, err
 }

@@ -55,7 +55,7 @@ func TestBadAnswers(t *testing.T) {
 		{"500", status(500), "x", "500 Internal Server Error (tried 4 times)", errdefs.IsUnavailable},
 		{"html", bare([]byte("<!doctype html><title>Log in</title>")), "x", `it looks like an HTML page ("<!doctype html><title>Log in</title>")`, errdefs.IsFailedPrecondition},
 		{"iso", bare(iso), "x", "ISO 9660", errdefs.IsFailedPrecondition},
-		{"gzip", bare([]byte("\x1f\x8b\x08\x00abcdefgh")), "x", "gzip", errdefs.IsFailedPrecondition},
+		{"gzip", bare([]byte("\x1f\x8b\x08\x00abcdefgh")), "x", "the gzip data are damaged", errdefs.IsFailedPrecondition},
 		{"noise", bare(bytes.Repeat([]byte{1, 2, 3, 0}, 30_000)), "x", "no qcow2 magic", errdefs.IsFailedPrecondition},
 		{"empty", bare(nil), "x", "the file is empty", errdefs.IsFailedPrecondition},
 		{"cut but consistent", bare(good[:5000]), "x", "5000 bytes instead of 100000", errdefs.IsFailedPrecondition},
@@ -151,7 +151,7 @@ func TestNoServer(t *testing.T) {
 	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), `no image translation rule matches "cirros"`) {
 		t.Errorf("%v", err)
 	}
-	translate(t, s, "x.yaml", "translations: [{name: a, url: 'oci://host/x'}, {name: b, url: 'http:///x'}, {name: c, url: 'http://u:secret@h:x/'}]")
+	translate(t, s, "x.yaml", "translations: [{name: a, url: 'ftp://host/x'}, {name: b, url: 'http:///x'}, {name: c, url: 'http://u:secret@h:x/'}]")
 	for _, name := range []string{"a", "b", "c"} {
 		if _, err := s.Pull(context.Background(), name, nil); !errdefs.IsInvalidArgument(err) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)
@@ -401,10 +401,10 @@ func FuzzContentRange(f *testing.F) {
 func TestHintAtTranslation(t *testing.T) {
 	unknownHost := &readError{&net.DNSError{Err: "no such host", Name: "ubuntu", IsNotFound: true}}
 	n := Name{Path: "ubuntu/22.04", Tag: latest}
-	if got := hint(n, Resolution{}, unknownHost); !strings.Contains(got, `no image translation rule matches "ubuntu/22.04"`) {
+	if got := (&job{name: n}).hint(unknownHost); !strings.Contains(got, `no image translation rule matches "ubuntu/22.04"`) {
 		t.Errorf("%q", got)
 	}
-	if got := hint(n, Resolution{Rule: &Rule{}}, unknownHost); got != "" {
+	if got := (&job{name: n, res: Resolution{Rule: &Rule{}}}).hint(unknownHost); got != "" {
 		t.Errorf("a rule matched: %q", got)
 	}
 	if retryable(unknownHost) {

@@ -21,6 +21,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -61,6 +62,9 @@ type Image struct {
 	RepoDigests []string
 	// Size is the length of the file in bytes.
 	Size int64
+	// Format is QEMU's name of the file's format, "qcow2" or "raw". Like
+	// VirtualSize, List may leave it empty.
+	Format string
 	// VirtualSize is the length of the guest's disk in bytes. List leaves it 0
 	// for images that nobody asked about since the store was opened; Get,
 	// Acquire and Pull always look.
@@ -90,12 +94,19 @@ type Options struct {
 	Mappings func(context.Context) ([]Mapping, error)
 	// NoRegexp switches regexp rules off.
 	NoRegexp bool
-	// Protocol is put in front of a URL without "://": "https" (when empty) or "http".
+	// Protocol is put in front of a URL without "://": "https" (when empty),
+	// "http" or "oci".
 	Protocol string
-	// Check looks at a complete image and returns the length of the guest's
-	// disk in bytes. Its error refuses the image. nil accepts everything and
-	// takes the file's size.
-	Check func(r io.ReaderAt, size int64) (virtualSize int64, err error)
+	// FileDir is the only directory whose files URLs of the form file:///path may
+	// name. "" allows none.
+	FileDir string
+	// IsDisk tells by the first 65608 bytes of a file, or all of them, whether it
+	// can be a disk image, so that others are refused early. nil takes all.
+	IsDisk func(head []byte) bool
+	// Check looks at a complete image and returns its format, by QEMU's name,
+	// and the length of the guest's disk in bytes. Its error refuses the image.
+	// nil accepts everything, as a raw disk.
+	Check func(r io.ReaderAt, size int64) (format string, virtualSize int64, err error)
 	// Warn gets what does not stop a pull: broken translation files, ignored
 	// certificates, leftovers that could not be removed. It may be called from
 	// several goroutines at once. nil drops it.
@@ -109,7 +120,11 @@ type Options struct {
 	// MaxParallel bounds the downloads that run at the same time, default 3.
 	// The rest waits.
 	MaxParallel int
-	// MaxSize refuses larger files, in bytes; 0 is no limit.
+	// Arch is the architecture of VMs, by Go's name, for registries that have
+	// images of several; default is the daemon's own.
+	Arch string
+	// MaxSize refuses larger files, in bytes, also when they come compressed; 0 is
+	// no limit.
 	MaxSize int64
 	// StallTimeout ends an attempt that gets no byte for so long, default 60 s.
 	StallTimeout time.Duration
@@ -133,8 +148,14 @@ func (o *Options) setDefaults() {
 	if o.Protocol == "" {
 		o.Protocol = "https"
 	}
+	if o.Arch == "" {
+		o.Arch = runtime.GOARCH
+	}
 	if o.Check == nil {
-		o.Check = func(_ io.ReaderAt, size int64) (int64, error) { return size, nil }
+		o.Check = func(_ io.ReaderAt, size int64) (string, int64, error) { return "raw", size, nil }
+	}
+	if o.IsDisk == nil {
+		o.IsDisk = func([]byte) bool { return true }
 	}
 	if o.Warn == nil {
 		o.Warn = func(error) {}
@@ -157,17 +178,6 @@ func (o *Options) setDefaults() {
 	if o.Backoff <= 0 {
 		o.Backoff = defaultBackoff
 	}
-}
-
-// Auth holds the credentials of a pull, as CRI's AuthConfig has them. They are
-// sent over TLS only, and never to the target of a redirect to another host.
-type Auth struct {
-	// Username and Password are sent as HTTP basic authentication.
-	Username, Password string
-	// Auth is base64 of "username:password", used when Username is empty.
-	Auth string
-	// RegistryToken is sent as a bearer token; it wins over the others.
-	RegistryToken string
 }
 
 // Download is a snapshot of a running pull.

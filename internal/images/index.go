@@ -281,10 +281,11 @@ func (l link) newer(other link) bool {
 func newImage(hex string, d dataFile, dataDir string, links []link) Image {
 	img := Image{ID: d.id, Digest: hex, Size: d.size, Path: dataDir + "/" + hex}
 	for _, l := range links {
-		if l.name.Digest == "" {
-			img.Names = append(img.Names, l.text)
+		digest := l.name.Digest // may stand for what the disk came in
+		if digest == "" {
+			img.Names, digest = append(img.Names, l.text), hex
 		}
-		img.RepoDigests = append(img.RepoDigests, l.name.repo()+"@"+digestPrefix+hex)
+		img.RepoDigests = append(img.RepoDigests, l.name.repo()+"@"+digestPrefix+digest)
 		if l.mtime.After(img.PulledAt) {
 			img.PulledAt = l.mtime
 		}

@@ -44,8 +44,7 @@ func (ix *index) findName(ref string) (int, bool) {
 		// Virtlet stored names that are no references.
 		n = Name{Path: strings.TrimPrefix(ref, Prefix), Tag: latest}
 	}
-	if n.Digest == "" {
-		i, ok := ix.byKey[n.key()]
+	if i, ok := ix.byKey[n.key()]; ok || n.Digest == "" {
 		return i, ok
 	}
 	// An image that was pulled by tag also has its digest as a name.

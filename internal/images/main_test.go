@@ -38,18 +38,18 @@ func testImage(seed uint64, size int) []byte {
 }
 
 // testCheck stands for the format check: it notices other files and cut ones.
-func testCheck(r io.ReaderAt, size int64) (int64, error) {
+func testCheck(r io.ReaderAt, size int64) (string, int64, error) {
 	var head [16]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
-		return 0, fmt.Errorf("no header: %w", err)
+		return "", 0, fmt.Errorf("no header: %w", err)
 	}
 	if !bytes.HasPrefix(head[:], []byte("QFI\xfb")) {
-		return 0, errors.New("no qcow2 magic")
+		return "", 0, errors.New("no qcow2 magic")
 	}
 	if want := int64(binary.BigEndian.Uint64(head[8:])); want != size {
-		return 0, fmt.Errorf("%d bytes instead of %d", size, want)
+		return "", 0, fmt.Errorf("%d bytes instead of %d", size, want)
 	}
-	return 2 * size, nil
+	return "qcow2", 2 * size, nil
 }
 
 func hexSum(b []byte) string {

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type part struct {
 	path    string
 	hash    *hasher
 	off     int64
+	written int64 // bytes of off that are not holes
 	flushed int64
 	sum     string // after finish
 }
@@ -107,7 +109,7 @@ func (p *part) readFrom(r io.Reader, each func() error) error {
 			return nil
 		}
 		if rerr != nil {
-			return &readError{rerr}
+			return rerr
 		}
 	}
 }
@@ -134,7 +136,7 @@ func readSome(r io.Reader, buf []byte) (n int, err error) {
 
 // write takes the buffer over.
 func (p *part) write(buf []byte) error {
-	n, err := p.f.WriteAt(buf, p.off)
+	n, err := p.writeSparse(buf)
 	p.hash.add(buf[:n])
 	p.off += int64(n)
 	if errors.Is(err, unix.ENOSPC) {
@@ -145,6 +147,51 @@ func (p *part) write(buf []byte) error {
 	}
 	p.flush()
 	return nil
+}
+
+// holeSize is the least run of zeros, in bytes, that becomes a hole.
+const holeSize = 64 << 10
+
+// writeSparse writes the buffer at the part's end and leaves holes for zeros. It
+// returns how much of the buffer is in the file.
+func (p *part) writeSparse(buf []byte) (int, error) {
+	done, dirty := 0, 0 // what is between them is still to be written
+	for dirty < len(buf) {
+		block := buf[dirty:min(dirty+holeSize, len(buf))]
+		if len(block) < holeSize || !allZero(block) {
+			dirty += len(block)
+			continue
+		}
+		if n, err := p.writeData(buf[done:dirty], p.off+int64(done)); err != nil {
+			return done + n, err
+		}
+		p.punch(p.off+int64(dirty), int64(len(block)))
+		dirty += len(block)
+		done = dirty
+	}
+	n, err := p.writeData(buf[done:dirty], p.off+int64(done))
+	return done + n, err
+}
+
+func (p *part) writeData(b []byte, at int64) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := p.f.WriteAt(b, at)
+	p.written += int64(n)
+	return n, err
+}
+
+// punch gives back what was reserved for zeros; where the file system cannot,
+// they cost space and nothing else.
+func (p *part) punch(at, length int64) {
+	_ = unix.Fallocate(int(p.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
+}
+
+// allZero tells whether there is nothing but zeros.
+func allZero(b []byte) bool {
+	// Comparing a slice with itself, one byte on, runs at the speed of memory.
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 func (p *part) flush() {
@@ -159,14 +206,19 @@ func (p *part) flush() {
 // reset empties the part.
 func (p *part) reset() error {
 	p.hash.sum()
-	p.hash, p.off, p.flushed = newHasher(), 0, 0
+	p.hash, p.off, p.written, p.flushed = newHasher(), 0, 0, 0
 	return p.f.Truncate(0)
 }
 
 // head returns the first n bytes, or as many as there are.
 func (p *part) head(n int64) ([]byte, error) {
 	buf := make([]byte, min(n, p.off))
-	_, err := p.f.ReadAt(buf, 0)
+	// What ends with a hole is shorter until finish.
+	m, err := p.f.ReadAt(buf, 0)
+	if err == io.EOF {
+		clear(buf[m:])
+		err = nil
+	}
 	return buf, err
 }
 

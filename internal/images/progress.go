@@ -1,6 +1,7 @@
 package images
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,12 @@ func (s *Store) newProgress(ref string, now time.Time) *progress {
 		report: s.opts.Progress, received: &s.received, interval: s.reportInterval,
 		d: Download{Ref: ref, Waiting: true, Total: -1, Started: now}, since: now, reported: now,
 	}
+}
+
+// aside is for what a download needs beside the image: it counts for the store,
+// and is not told of.
+func (p *progress) aside() *progress {
+	return &progress{report: func(Download) {}, received: p.received, interval: math.MaxInt64}
 }
 
 func (p *progress) start(url string) {

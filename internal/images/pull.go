@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/containerd/errdefs"
 )
 
 // download is one running pull. Callers that want the same join it.
@@ -161,10 +158,8 @@ func (s *Store) resolve(ctx context.Context, n Name) Resolution {
 
 // run is the life of a download.
 func (s *Store) run(ctx context.Context, n Name, auth *Auth, prog *progress) (Image, error) {
-	if n.Digest != "" {
-		if img, ok, err := s.link(ctx, n, n.Digest); ok || err != nil {
-			return img, err
-		}
+	if img, ok, err := s.linkKnown(ctx, n, n.Digest); ok || err != nil {
+		return img, err
 	}
 	select {
 	case s.places <- struct{}{}:
@@ -178,113 +173,10 @@ func (s *Store) run(ctx context.Context, n Name, auth *Auth, prog *progress) (Im
 		return Image{}, err
 	}
 	prog.start(redact(u))
-	img, err := s.fetchImage(ctx, n, res, &fetcher{
-		url: u, auth: auth, prog: prog,
-		maxSize: s.opts.MaxSize, stall: s.opts.StallTimeout, backoff: s.opts.Backoff, retries: s.opts.Retries,
-	})
+	j := &job{name: n, res: res, url: u, auth: auth, prog: prog}
+	img, err := s.fetch(ctx, j)
 	if err != nil {
-		return Image{}, fmt.Errorf("%s: %w%s", redact(u), err, hint(n, res, err))
+		return Image{}, fmt.Errorf("%s: %w%s", redact(u), err, j.hint(err))
 	}
 	return img, nil
-}
-
-// hint helps those whose name was not meant to be a URL.
-func hint(n Name, res Resolution, err error) string {
-	var status *StatusError
-	if res.Rule != nil || errors.As(err, &status) || !permanent(err) {
-		return ""
-	}
-	return fmt.Sprintf(" (no image translation rule matches %q, so the name was taken for a URL)", n.Path)
-}
-
-func parseURL(n Name, res Resolution) (*url.URL, error) {
-	if res.Rule == nil && !strings.Contains(n.Path, "/") {
-		return nil, fmt.Errorf("no image translation rule matches %q, and it is no URL (accepted: host/path): %w", n.Path, errdefs.ErrInvalidArgument)
-	}
-	u, err := url.Parse(res.URL)
-	if err != nil {
-		// The parser's error quotes the URL, which may hold a password.
-		return nil, fmt.Errorf("translation %s: the url for %q does not parse: %w", res.Source, n.Path, errdefs.ErrInvalidArgument)
-	}
-	if u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("%s: not supported (accepted: https://host/path, http://host/path): %w", redact(u), errdefs.ErrInvalidArgument)
-	}
-	return u, nil
-}
-
-// fetchImage fills in the fetcher, runs it, and stores what it brings.
-func (s *Store) fetchImage(ctx context.Context, n Name, res Resolution, f *fetcher) (Image, error) {
-	if t := res.Profile.timeout(); t > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, t, fmt.Errorf("the transport profile's timeout of %v is over: %w", t, errdefs.ErrUnavailable))
-		defer cancel()
-	}
-	client, err := res.Profile.client(s.opts.Warn)
-	if err != nil {
-		return Image{}, fmt.Errorf("translation %s: transport %q: %w: %w", res.Source, res.ProfileName, err, errdefs.ErrInvalidArgument)
-	}
-	defer client.CloseIdleConnections()
-	f.client = client
-	if n.Digest == "" {
-		f.cached = s.source(res.URL)
-	}
-	img, err := s.fetchInto(ctx, n, res, f)
-	if errors.Is(err, errNotModified) {
-		return s.unchanged(ctx, n, res, f)
-	}
-	return img, err
-}
-
-// unchanged gives the name to what is stored, or fetches it after all when it
-// has gone meanwhile.
-func (s *Store) unchanged(ctx context.Context, n Name, res Resolution, f *fetcher) (Image, error) {
-	img, ok, err := s.link(ctx, n, f.cached.Digest)
-	if ok || err != nil {
-		return img, err
-	}
-	f.cached = source{}
-	return s.fetchInto(ctx, n, res, f)
-}
-
-func (s *Store) fetchInto(ctx context.Context, n Name, res Resolution, f *fetcher) (_ Image, err error) {
-	if f.part, err = newPart(s.dataDir); err != nil {
-		return Image{}, err
-	}
-	defer func() { err = errors.Join(err, f.part.discard()) }()
-	s.step("part created")
-	if err := f.fetch(ctx); err != nil {
-		return Image{}, err
-	}
-	s.step("part written")
-	if err := f.part.finish(); err != nil {
-		return Image{}, err
-	}
-	s.step("part synced")
-	c, err := s.verify(n, f.part)
-	if err != nil {
-		return Image{}, err
-	}
-	// From here on a caller that goes away gets what it asked for.
-	if ctx.Err() != nil {
-		return Image{}, context.Cause(ctx)
-	}
-	img, err := s.commit(context.WithoutCancel(ctx), n, f.part, c)
-	if err != nil {
-		return Image{}, err
-	}
-	f.current.Digest = img.Digest
-	s.remember(res.URL, f.current)
-	return img, nil
-}
-
-// verify compares the digest and looks at the format.
-func (s *Store) verify(n Name, p *part) (checked, error) {
-	if n.Digest != "" && p.digest() != n.Digest {
-		return checked{}, fmt.Errorf("%w: sha256:%s instead of sha256:%s: %w", ErrDigestMismatch, p.digest(), n.Digest, errdefs.ErrFailedPrecondition)
-	}
-	c := s.check(p.f)
-	if c.err != nil {
-		return checked{}, refused(c.err)
-	}
-	return c, nil
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// sniffLen is how much of a file looksLike wants to see, in bytes: an ISO's
-// signature comes last.
-const sniffLen = 0x8001 + 5
+// sniffLen is how much of a file is looked at, in bytes: the signature of btrfs
+// comes last.
+const sniffLen = 0x10040 + 8
 
-// sniffEarly is how much suffices for all but ISOs.
+// sniffEarly is how much suffices for most.
 const sniffEarly = 4 << 10
 
 // signature is a file type that is known not to be a disk image we take.
@@ -23,15 +23,11 @@ type signature struct {
 	what   string
 }
 
-// signatures returns the file types that servers hand out instead of a qcow2
-// image.
+// signatures returns the file types that servers hand out instead of a disk.
 func signatures() []signature {
 	return []signature{
-		{0, "\x1f\x8b", "gzip"},
-		{0, "\xfd7zXZ\x00", "xz"},
-		{0, "\x28\xb5\x2f\xfd", "zstd"},
-		{0, "BZh", "bzip2"},
-		{0, "7z\xbc\xaf\x27\x1c", "7-zip"},
+		{0, "BZh", "a bzip2 file"},
+		{0, "7z\xbc\xaf\x27\x1c", "a 7-zip archive"},
 		{0, "PK\x03\x04", "a zip archive"},
 		{257, "ustar", "a tar archive (an OVA?)"},
 		{0, "KDMV", "a VMDK disk"},
@@ -104,5 +100,5 @@ func isText(head []byte) bool {
 
 // refused is the error for content that is no image.
 func refused(what error) error {
-	return fmt.Errorf("not a usable disk image: %w (accepted: qcow2): %w", what, errdefs.ErrFailedPrecondition)
+	return fmt.Errorf("not a usable disk image: %w (accepted: qcow2 and raw disks, also compressed with gzip, xz or zstd): %w", what, errdefs.ErrFailedPrecondition)
 }

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -30,6 +31,8 @@ type source struct {
 	Digest       string `json:"digest"`
 	// URL is for people: without what may be secret.
 	URL string `json:"url,omitempty"`
+	// Sent are the digests of what the content came in: see arrival.
+	Sent []string `json:"sent,omitempty"`
 }
 
 // sourceOf keeps what identifies the very bytes: strong ETags, settled dates.
@@ -84,6 +87,40 @@ func (s *Store) source(url string) source {
 		return source{}
 	}
 	return src
+}
+
+// linkKnown gives the name to the stored content that this digest stands for, if
+// there is such: its own, one of what it came in, or one that it was pulled by.
+func (s *Store) linkKnown(ctx context.Context, n Name, digest string) (_ Image, ok bool, _ error) {
+	if digest == "" {
+		return Image{}, false, nil
+	}
+	s.mu.Lock()
+	hex := s.knownAs(digest)
+	s.mu.Unlock()
+	if hex == "" {
+		return Image{}, false, nil
+	}
+	return s.link(ctx, n, hex)
+}
+
+// knownAs returns the digest of the stored file, or "". It needs s.mu.
+func (s *Store) knownAs(digest string) string {
+	ix, err := s.index()
+	if err != nil || ix.data[digest].size > 0 {
+		return digest // link finds the error again
+	}
+	for _, l := range ix.links {
+		if l.name.Digest == digest && ix.data[l.hex].size > 0 {
+			return l.hex
+		}
+	}
+	for _, src := range s.loadSources() {
+		if slices.Contains(src.Sent, digest) && ix.data[src.Digest].size > 0 {
+			return src.Digest
+		}
+	}
+	return ""
 }
 
 // remember writes down what the server said about stored content.

@@ -45,6 +45,7 @@ type Store struct {
 
 // checked is the answer of Options.Check about a data file.
 type checked struct {
+	format      string
 	virtualSize int64
 	err         error
 }
@@ -57,8 +58,8 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("image store: no directory given: %w", errdefs.ErrInvalidArgument)
 	}
 	o.setDefaults()
-	if o.Protocol != "https" && o.Protocol != "http" {
-		return nil, fmt.Errorf("image store: protocol %q (accepted: https, http): %w", o.Protocol, errdefs.ErrInvalidArgument)
+	if p := o.Protocol; p != "https" && p != "http" && p != schemeOCI {
+		return nil, fmt.Errorf("image store: protocol %q (accepted: https, http, oci): %w", p, errdefs.ErrInvalidArgument)
 	}
 	s := &Store{
 		opts:           o,
@@ -217,7 +218,7 @@ func (s *Store) copies(images []Image) []Image {
 	out := make([]Image, len(images))
 	for i, img := range images {
 		c := s.checked[img.Digest]
-		img.VirtualSize, img.Damaged = c.virtualSize, c.err
+		img.Format, img.VirtualSize, img.Damaged = c.format, c.virtualSize, c.err
 		out[i] = img.clone()
 	}
 	return out
@@ -238,7 +239,7 @@ func (s *Store) withCheck(img Image) Image {
 			s.mu.Unlock()
 		}
 	}
-	img.VirtualSize, img.Damaged = c.virtualSize, c.err
+	img.Format, img.VirtualSize, img.Damaged = c.format, c.virtualSize, c.err
 	return img
 }
 
@@ -256,8 +257,8 @@ func (s *Store) check(f *os.File) checked {
 	if err != nil {
 		return checked{err: err}
 	}
-	size, err := s.opts.Check(f, fi.Size())
-	return checked{virtualSize: size, err: err}
+	format, size, err := s.opts.Check(f, fi.Size())
+	return checked{format: format, virtualSize: size, err: err}
 }
 
 func (s *Store) step(name string) {

@@ -30,6 +30,9 @@ type Rule struct {
 	URL string `json:"url"`
 	// Transport is the name of a profile of the same configuration.
 	Transport string `json:"transport,omitempty"`
+	// SHA256 is the digest, in hex, that the image must have: of the file as the
+	// server sends it, or of anything else that a digest in a name may stand for.
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // Resolution is what a name was translated to.

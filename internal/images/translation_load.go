@@ -109,6 +109,9 @@ func (t *Translation) validate() error {
 		if r.Name == "" && r.Regexp == "" {
 			return fmt.Errorf("image translation %s skipped: rule %d has neither name nor regexp", t.Source, i+1)
 		}
+		if r.SHA256 != "" && !isHexDigest(strings.ToLower(r.SHA256)) {
+			return fmt.Errorf("image translation %s skipped: rule %d: sha256 %q (accepted: 64 hex digits)", t.Source, i+1, r.SHA256)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type Profile struct {
 	Proxy string `json:"proxy,omitempty"`
 	// TLS is nil for the system's certificates.
 	TLS *TLSProfile `json:"tls,omitempty"`
+	// RequireSHA256SUMS demands a file of that name beside the image which has
+	// the image's checksum, as sha256sum writes it.
+	RequireSHA256SUMS bool `json:"requireSHA256SUMS,omitempty"`
 }
 
 const (
@@ -90,8 +94,11 @@ func (p Profile) checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > limit {
 		return fmt.Errorf("%w: more than %d", errRedirects, limit)
 	}
-	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+	// Go's client would go on sending it to other ports and to subdomains.
+	if first := via[0].URL; req.URL.Scheme != first.Scheme || !strings.EqualFold(req.URL.Host, first.Host) {
 		req.Header.Del("Authorization")
+	}
+	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
 		req.URL.User = nil
 	}
 	return nil

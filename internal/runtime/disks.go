@@ -15,6 +15,7 @@ import (
 	"github.com/qemulet/qemulet/internal/images"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/qemu"
 )
 
 func (r *Runtime) rootPath(uid string) string { return filepath.Join(r.podDir(uid), rootFile) }
@@ -97,7 +98,7 @@ func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made b
 	}
 	err = disks.CreateOverlay(r.rootPath(p.uid()), disks.Overlay{
 		Backing:       r.Images.DataPath(image.Digest),
-		BackingFormat: disks.QCow2,
+		BackingFormat: disks.Format(image.Format),
 		VirtualSize:   disks.RootSize(image.VirtualSize, spec.RootVolumeSize),
 	})
 	if err != nil {
@@ -129,23 +130,46 @@ func (r *Runtime) removeRoot(p *pod) error {
 // rootBase is the digest of the image below an existing root disk, "" when
 // there is no disk.
 func (r *Runtime) rootBase(path string) (string, error) {
-	f, err := os.Open(path)
+	image, err := inspectRoot(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("root disk: %w", err)
+		return "", err
+	}
+	return filepath.Base(image.BackingFile), nil
+}
+
+// inspectRoot reads what a root disk says of the image below it.
+func inspectRoot(path string) (disks.Image, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return disks.Image{}, fmt.Errorf("root disk: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", fmt.Errorf("root disk: %w", err)
+		return disks.Image{}, fmt.Errorf("root disk: %w", err)
 	}
 	image, err := disks.Inspect(f, info.Size())
 	if err != nil {
-		return "", fmt.Errorf("root disk %s: %w", path, err)
+		return disks.Image{}, fmt.Errorf("root disk %s: %w", path, err)
 	}
-	return filepath.Base(image.BackingFile), nil
+	return image, nil
+}
+
+// readBacking takes the format of the image below from the root disk, if it is
+// over an image.
+func (d *volumeDisk) readBacking() error {
+	if len(d.Backing) == 0 {
+		return nil
+	}
+	root, err := inspectRoot(d.path)
+	if err != nil {
+		return err
+	}
+	d.Backing = []qemu.Backing{{Format: qemu.Format(root.BackingFormat)}}
+	return nil
 }
 
 // imageChanged tells whether the manifest named another image for the VM's

@@ -52,6 +52,9 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := vols.root.readBacking(); err != nil {
+		return nil, err
+	}
 	inv, err := qemu.Build(r.machineConfig(v, spec, vols, state), state.Capabilities)
 	if err != nil {
 		return nil, err

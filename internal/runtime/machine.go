@@ -20,7 +20,8 @@ const (
 	debugSocket = "debug.sock"
 )
 
-// machineConfig is the machine for a VM: the root disk first, then the pod's
+// machineConfig is the machine for a VM: the root disk first, over an image of
+// the format, then the pod's
 // volumes, the cloud-init disk last; a NIC for each interface of the pod.
 func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *HypervisorState) qemu.Config {
 	return qemu.Config{

@@ -113,9 +113,9 @@ func (n *testNode) open() {
 	n.t.Helper()
 	db, err := store.Open(n.path("db"))
 	n.must(err)
-	is, err := images.Open(images.Options{Dir: n.path("images"), Check: func(r io.ReaderAt, size int64) (int64, error) {
+	is, err := images.Open(images.Options{Dir: n.path("images"), Check: func(r io.ReaderAt, size int64) (string, int64, error) {
 		img, err := disks.CheckBase(r, size, disks.Limits{})
-		return img.VirtualSize, err
+		return string(img.Format), img.VirtualSize, err
 	}})
 	n.must(err)
 	network, err := netns.NewManager(netns.Options{ConfDir: n.path("conf"), BinDirs: []string{n.path("bin"), pluginDir},

@@ -80,6 +80,8 @@ func (r *Runtime) volumesOf(v *vm, spec *vmpod.VM) (*volumes, error) {
 	return vols, vols.check()
 }
 
+// overlayRoot is a disk over the pod's image. What format that has, the overlay
+// tells when it is there: see readBacking.
 func (r *Runtime) overlayRoot(v *vm, bus qemu.DiskBus) volumeDisk {
 	return volumeDisk{path: r.rootPath(v.pod.uid()), Disk: qemu.Disk{
 		ID: rootDisk, Bus: bus, Format: qemu.FormatQCow2, BootIndex: 1, Serial: rootDisk,
