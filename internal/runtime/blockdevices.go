@@ -48,7 +48,7 @@ func (v *volumes) makePersistent(d volumeDisk, device disks.Device, image string
 // prepareRootDevice makes a device the VM's root disk, which may take as long
 // as a copy of the image. What guests have written there stays if they have
 // written it to a disk of the same image, and is gone otherwise.
-func (r *Runtime) prepareRootDevice(ctx context.Context, v *vm, path string, image images.Image) error {
+func (r *Runtime) prepareRootDevice(ctx context.Context, v *vm, spec *vmpod.VM, path string, image images.Image) error {
 	if err := r.claimRootDevice(v, path); err != nil {
 		return err
 	}
@@ -59,6 +59,7 @@ func (r *Runtime) prepareRootDevice(ctx context.Context, v *vm, path string, ima
 	}
 	disk, err := disks.PrepareRoot(ctx, path, disks.RootImage{
 		Path: r.Images.DataPath(image.Digest), Digest: digest, VirtualSize: image.VirtualSize,
+		Fill: r.fillRootDevice(spec),
 	})
 	var small *disks.TooSmallError
 	var version *disks.RootVersionError

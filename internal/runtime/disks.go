@@ -44,9 +44,9 @@ func (r *Runtime) makeDisks(ctx context.Context, p *pod, v *vm, spec *vmpod.VM, 
 	var g errgroup.Group
 	g.Go(func() (err error) {
 		if vols.persistent {
-			return r.prepareRootDevice(ctx, v, vols.root.path, image)
+			return r.prepareRootDevice(ctx, v, spec, vols.root.path, image)
 		}
-		made.root, err = r.makeRoot(p, v, spec, image)
+		made.root, err = r.makeRoot(ctx, p, v, spec, image)
 		return err
 	})
 	g.Go(func() (err error) {
@@ -62,7 +62,7 @@ func (r *Runtime) makeDisks(ctx context.Context, p *pod, v *vm, spec *vmpod.VM, 
 // makeRoot makes the overlay that the VM writes to. One that is there belongs
 // to an earlier attempt of the same VM, which boots its own disk again; only
 // when the manifest names another image is it made anew.
-func (r *Runtime) makeRoot(p *pod, v *vm, spec *vmpod.VM, image images.Image) (made bool, err error) {
+func (r *Runtime) makeRoot(ctx context.Context, p *pod, v *vm, spec *vmpod.VM, image images.Image) (made bool, err error) {
 	base, err := r.rootBase(r.rootPath(p.uid()))
 	if err != nil {
 		return false, err
@@ -81,7 +81,7 @@ func (r *Runtime) makeRoot(p *pod, v *vm, spec *vmpod.VM, image images.Image) (m
 		return false, err
 	}
 	// gofail: var containerRootIntended struct{}
-	return r.createRoot(p, spec, image)
+	return r.createRoot(ctx, p, spec, image)
 }
 
 // recordBase records the image below the root disk, which keeps it from being deleted.
@@ -92,7 +92,7 @@ func (r *Runtime) recordBase(p *pod, base string) error {
 	return r.updatePod(p, func(s *store.Sandbox) { s.Base = base })
 }
 
-func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made bool, err error) {
+func (r *Runtime) createRoot(ctx context.Context, p *pod, spec *vmpod.VM, image images.Image) (made bool, err error) {
 	if err := r.sweepUnfinished(p, rootFile); err != nil {
 		return false, err
 	}
@@ -100,6 +100,7 @@ func (r *Runtime) createRoot(p *pod, spec *vmpod.VM, image images.Image) (made b
 		Backing:       r.Images.DataPath(image.Digest),
 		BackingFormat: disks.Format(image.Format),
 		VirtualSize:   disks.RootSize(image.VirtualSize, spec.RootVolumeSize),
+		Fill:          r.fillOverlay(ctx, spec, image),
 	})
 	if err != nil {
 		return false, fmt.Errorf("root disk: %w", err)

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/qemulet/qemulet/disks/injector"
 )
 
 const inNode = "QEMULET_RUNTIME_TEST_NODE"
@@ -21,6 +23,7 @@ const inNode = "QEMULET_RUNTIME_TEST_NODE"
 // is the "node": bridges and namespaces are made there, and go with the last
 // process. With -short, which needs no root, they run as they are.
 func TestMain(m *testing.M) {
+	injector.Main() // the tests are what writes files into root disks
 	flag.Parse()
 	if !testing.Short() && os.Getenv(inNode) == "" {
 		os.Exit(runInNode())

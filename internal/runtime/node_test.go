@@ -203,6 +203,12 @@ func (n *testNode) image(name, code string) {
 	copy(raw, sector)
 	copy(raw[510:], "\x55\xaa")
 	n.must(os.WriteFile(n.path("raw"), raw, 0o600))
+	n.convertImage(name)
+}
+
+// convertImage puts the file raw into the store.
+func (n *testNode) convertImage(name string) {
+	n.t.Helper()
 	out, err := exec.Command("qemu-img", "convert", "-f", "raw", "-O", "qcow2", n.path("raw"), n.path("qcow2")).CombinedOutput()
 	if err != nil {
 		n.t.Fatalf("qemu-img (package qemu-utils): %v: %s", err, out)

@@ -81,6 +81,8 @@ type Runtime struct {
 	// dirs is held while it matters that no sandbox of a pod comes or goes,
 	// because its sandboxes share a directory.
 	dirs sync.Mutex
+	// injections has a place for each machine that writes into a root disk.
+	injections chan struct{}
 	// roots is held while a VM claims the device of its persistent root disk.
 	roots sync.Mutex
 
@@ -97,7 +99,7 @@ func New(o Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
-	r := &Runtime{Options: o, pods: map[string]*pod{}, vms: map[string]*vm{}}
+	r := &Runtime{Options: o, injections: make(chan struct{}, maxInjections), pods: map[string]*pod{}, vms: map[string]*vm{}}
 	r.ops.onPanic = func(key string, p any, stack []byte) {
 		r.Log.Error("panic in an operation", "operation", key, "panic", p, "stack", string(stack))
 	}

@@ -62,9 +62,6 @@ func (s *sources) take(settings *vmpod.Settings) (notes []string, bad []vmpod.Pr
 			bad = append(bad, ref.Problem(err.Error()))
 		}
 	}
-	if ref := settings.Sources.Files; ref != nil {
-		bad = append(bad, ref.Problem("is not supported yet by this version"))
-	}
 	with, notes, wrong := settings.WithData(s.data)
 	*settings = with
 	return notes, append(bad, wrong...)

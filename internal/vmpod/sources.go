@@ -12,7 +12,9 @@ const (
 	userDataKey      = "VirtletCloudInitUserDataSourceKey"
 	userDataEncoding = "VirtletCloudInitUserDataSourceEncoding"
 	sshKeySource     = "VirtletSSHKeySource"
-	filesSource      = "VirtletFilesFromDataSource"
+
+	// FilesAnnotation names the object whose data are Settings.Files.
+	FilesAnnotation = "VirtletFilesFromDataSource"
 )
 
 // defaultSSHKey is where VirtletSSHKeySource looks when it names no key.
@@ -126,7 +128,7 @@ func setSSHKeySource(s *Settings, value string) error {
 }
 
 func setFilesSource(s *Settings, value string) (err error) {
-	s.Sources.Files, err = objectRef(filesSource, value)
+	s.Sources.Files, err = objectRef(FilesAnnotation, value)
 	return err
 }
 

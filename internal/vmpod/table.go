@@ -40,10 +40,10 @@ func annotations() []annotation {
 			example:  "secret/ssh-keys/authorized_keys",
 		},
 		{
-			name: filesSource, set: setFilesSource,
+			name: FilesAnnotation, set: setFilesSource,
 			accepted: "configmap/<name> or secret/<name>",
 			initial:  "none",
-			effect:   "An object of the pod's namespace with files to be written into the root disk before its first boot: under a key `K` the content, under `K_path` the absolute path in the guest, under `K_encoding` `plain` or `base64` (the default). Blanks around path and encoding do not count. Missing directories are made; a new file is root's and has mode 0644.",
+			effect:   "An object of the pod's namespace with files to be written into the root disk before its first boot: under a key `K` the content, under `K_path` the absolute path in the guest, under `K_encoding` `plain` or `base64` (the default). Blanks around path and encoding do not count. It is done once per root disk, also a persistent one: the first partition, or the whole disk, with ext2, ext3, ext4 or xfs that has `/etc` and one of `/usr` and `/bin`; there is no way into LVM or LUKS. Missing directories are made; a file that is there is replaced and keeps its mode, a new one has mode 0644; all are root's. The node needs a kernel of its distribution in `/boot`, for the machine that writes.",
 			example:  "configmap/vm-files",
 		},
 		{
