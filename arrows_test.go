@@ -50,11 +50,12 @@ var arrows = map[string][]string{
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
 	"internal/podrun":   {"internal/flexvolume", "internal/kube"},
+	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/podrun", "internal/version"},
+	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/podrun", "internal/version"},
 }
 
 func room(pkg string) string {

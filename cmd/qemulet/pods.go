@@ -32,13 +32,18 @@ func withDaemon(cmd *cobra.Command, do func(ctx context.Context, d *using, args 
 		}
 		return do(ctx, d, args)
 	}
+	addSettings(cmd, whereabouts)
+	return cmd
+}
+
+// addSettings makes a command accept all settings, and show these in its help.
+func addSettings(cmd *cobra.Command, shown []string) {
 	config.AddFlags(cmd.Flags())
 	for _, name := range config.Names() {
-		if !slices.Contains(whereabouts, name) {
+		if !slices.Contains(shown, name) {
 			_ = cmd.Flags().MarkHidden(name)
 		}
 	}
-	return cmd
 }
 
 // silenceKlog keeps what the streaming protocols log out of the terminal,

@@ -33,6 +33,7 @@ On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 		newLogsCommand(),
 		newStopCommand(),
 		newRmCommand(),
+		newImageCommand(),
 		newServeCommand(),
 		newVersionCommand(),
 	)

@@ -62,7 +62,20 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 }
 
 func (n *node) openImages(cfg *config.Config, cluster *kube.API) (*images.Store, error) {
-	return images.Open(images.Options{
+	o := imageOptions(cfg, cluster)
+	o.Warn = func(err error) { n.log.Warn("image store", "error", err) }
+	o.Progress, o.Ended = n.tellProgress, n.metrics.PullEnded
+	return images.Open(o)
+}
+
+// ImageOptions are those of a daemon with these settings, for who wants to know
+// without a daemon where images would come from.
+func ImageOptions(cfg *config.Config) images.Options {
+	return imageOptions(cfg, &kube.API{Kubeconfig: cfg.Kubeconfig})
+}
+
+func imageOptions(cfg *config.Config, cluster *kube.API) images.Options {
+	return images.Options{
 		Dir:            filepath.Join(cfg.StateDir, "images"),
 		TranslationDir: cfg.ImageTranslationDir,
 		Mappings:       mappings(cluster),
@@ -73,10 +86,7 @@ func (n *node) openImages(cfg *config.Config, cluster *kube.API) (*images.Store,
 		MaxSize:        disks.DefaultVirtualSize,
 		IsDisk:         disks.IsBase,
 		Check:          checkImage,
-		Warn:           func(err error) { n.log.Warn("image store", "error", err) },
-		Progress:       n.tellProgress,
-		Ended:          n.metrics.PullEnded,
-	})
+	}
 }
 
 // mappings lists the cluster's VirtletImageMappings for the image store.

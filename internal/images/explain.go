@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"fmt"
+	"path"
 )
 
 // Step is one look at a translation, or at one of its rules.
@@ -114,4 +115,19 @@ func (p *TLSProfile) describe() []string {
 		all = append(all, "the server must be "+p.ServerName)
 	}
 	return all
+}
+
+// TranslatedNames lists the names that a store with these options has exact rules
+// for, without Prefix, in the order of the rules. Broken translations are left out.
+func TranslatedNames(ctx context.Context, o Options) []string {
+	o.Warn = func(error) {}
+	var names []string
+	for _, t := range (&Store{opts: o}).translations(ctx) {
+		for _, r := range t.Rules {
+			if r.Name != "" {
+				names = append(names, path.Join(t.Prefix, r.Name))
+			}
+		}
+	}
+	return names
 }

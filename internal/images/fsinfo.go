@@ -23,6 +23,9 @@ func (s *Store) FSInfo() (FSInfo, error) {
 		for _, d := range ix.data {
 			info.UsedBytes += uint64(d.blocks)
 		}
+		for _, l := range ix.links {
+			info.UsedBytes += uint64(l.blocks) // the targets are too long for an inode
+		}
 	}
 	s.mu.Unlock()
 	if err != nil {

@@ -41,6 +41,7 @@ type link struct {
 	text, key string // of the name
 	hex       string // what it points to, "" when to nothing of ours
 	mtime     time.Time
+	blocks    int64 // bytes
 }
 
 func newIndex() *index {
@@ -219,7 +220,7 @@ func (ix *index) readLink(dir *os.File, file string) error {
 	name := parseLinkName(file)
 	ix.setLink(link{
 		file: file, name: name, text: name.String(), key: name.key(),
-		hex: linkDigest(target[:n]), mtime: time.Unix(st.Mtim.Unix()),
+		hex: linkDigest(target[:n]), mtime: time.Unix(st.Mtim.Unix()), blocks: st.Blocks * 512,
 	})
 	return nil
 }

@@ -1,13 +1,17 @@
 package podrun
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -130,9 +134,11 @@ func unixTransport(socket string) *http.Transport {
 	}}
 }
 
-// getJSON asks the api socket.
-func (c *Client) getJSON(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon"+path, nil)
+// Call asks the daemon's own interface on the api socket and decodes the JSON of
+// its answer. A refusal is an error in the daemon's words.
+func (c *Client) Call(ctx context.Context, method, path string, query url.Values, into any) error {
+	u := url.URL{Scheme: "http", Host: "daemon", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return err
 	}
@@ -142,7 +148,8 @@ func (c *Client) getJSON(ctx context.Context, path string, into any) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, resp.Status)
+		words, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return errors.New(trimClass(cmp.Or(strings.TrimSpace(string(words)), path+": "+resp.Status)))
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
 }

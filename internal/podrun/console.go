@@ -23,7 +23,7 @@ import (
 func (c *Client) Console(ctx context.Context, id string, in io.Reader, out io.Writer) error {
 	resp, err := c.Attach(ctx, &runtimeapi.AttachRequest{ContainerId: id, Stdin: in != nil, Stdout: true})
 	if err != nil {
-		return c.rpcError("connecting to the console", err)
+		return c.RPCError("connecting to the console", err)
 	}
 	u, err := url.Parse(resp.GetUrl())
 	if err != nil {

@@ -10,8 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// rpcError says what was being done, and leaves out gRPC's own words.
-func (c *Client) rpcError(doing string, err error) error {
+// RPCError says what was being done when a call of the Client's services failed,
+// and leaves out gRPC's own words.
+func (c *Client) RPCError(doing string, err error) error {
 	s, ok := status.FromError(err)
 	switch {
 	case !ok:

@@ -54,7 +54,7 @@ func (r *runner) restarts(code int32) bool {
 // pod's root disk stays.
 func (r *runner) reboot(ctx context.Context, image string) error {
 	if _, err := r.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: r.container}); err != nil {
-		return r.rpcError("removing the VM that ended", err)
+		return r.RPCError("removing the VM that ended", err)
 	}
 	r.container = ""
 	return r.boot(ctx, image)

@@ -19,7 +19,7 @@ import (
 func (c *Client) pods(ctx context.Context) ([]*runtimeapi.PodSandbox, error) {
 	resp, err := c.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
 	if err != nil {
-		return nil, c.rpcError("listing the pods", err)
+		return nil, c.RPCError("listing the pods", err)
 	}
 	slices.SortFunc(resp.Items, func(a, b *runtimeapi.PodSandbox) int { return cmp.Compare(b.CreatedAt, a.CreatedAt) })
 	return resp.Items, nil
@@ -95,7 +95,7 @@ func (c *Client) FindVM(ctx context.Context, name string) (*Pod, error) {
 func (c *Client) newest(ctx context.Context, sandbox string) (*runtimeapi.Container, error) {
 	resp, err := c.ListContainers(ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: sandbox}})
 	if err != nil {
-		return nil, c.rpcError("listing the pod's containers", err)
+		return nil, c.RPCError("listing the pod's containers", err)
 	}
 	if len(resp.Containers) == 0 {
 		return nil, nil
@@ -121,7 +121,7 @@ func (c *Client) List(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Metadata.Namespace, p.Metadata.Name,
-			c.state(ctx, container), c.ip(ctx, p.Id), imageOf(container), age(p.CreatedAt), shortID(p.Id))
+			c.state(ctx, container), c.ip(ctx, p.Id), imageOf(container), Age(p.CreatedAt), shortID(p.Id))
 	}
 	return w.Flush()
 }
@@ -157,8 +157,9 @@ func imageOf(c *runtimeapi.Container) string {
 	return cmp.Or(c.GetImage().GetUserSpecifiedImage(), c.GetImage().GetImage(), "-")
 }
 
-// age is a time span as kubectl writes it, in its largest unit.
-func age(createdAt int64) string {
+// Age is the time since a moment, in nanoseconds since 1970, as kubectl writes
+// it: in its largest unit.
+func Age(createdAt int64) string {
 	switch d := time.Since(time.Unix(0, createdAt)); {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", d/time.Second)
@@ -189,7 +190,7 @@ func (c *Client) Stop(ctx context.Context, name string, grace time.Duration, inf
 func (c *Client) stopContainer(ctx context.Context, id string, grace time.Duration) error {
 	_, err := c.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: int64((grace + time.Second - 1) / time.Second)})
 	if err != nil {
-		return c.rpcError("stopping the VM", err)
+		return c.RPCError("stopping the VM", err)
 	}
 	return nil
 }
@@ -247,7 +248,7 @@ func (c *Client) logDir(ctx context.Context, p *Pod) (string, error) {
 func (c *Client) LogPath(ctx context.Context, container string) (string, error) {
 	resp, err := c.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: container})
 	if err != nil {
-		return "", c.rpcError("asking for the log's path", err)
+		return "", c.RPCError("asking for the log's path", err)
 	}
 	return resp.GetStatus().GetLogPath(), nil
 }

@@ -66,7 +66,7 @@ func TestAge(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		5 * time.Second: "5s", 119 * time.Second: "119s", 3 * time.Minute: "3m", 119 * time.Minute: "119m", 5 * time.Hour: "5h", 72 * time.Hour: "3d",
 	} {
-		if got := age(time.Now().Add(-d).UnixNano()); got != want {
+		if got := Age(time.Now().Add(-d).UnixNano()); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ func (r *runner) pull(ctx context.Context) (string, error) {
 	if c.ImagePullPolicy != corev1.PullAlways {
 		resp, err := r.Images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
 		if err != nil {
-			return "", r.rpcError("looking for the image", err)
+			return "", r.RPCError("looking for the image", err)
 		}
 		if image := resp.GetImage(); image != nil {
 			return image.Id, nil
@@ -32,7 +33,7 @@ func (r *runner) pull(ctx context.Context) (string, error) {
 	if c.ImagePullPolicy == corev1.PullNever {
 		return "", fmt.Errorf("image %s is not on this machine, and imagePullPolicy is Never", c.Image)
 	}
-	return r.PullImage(ctx, spec, r.Err)
+	return r.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec}, r.Err)
 }
 
 func (r *runner) untilInterrupted(ctx context.Context) (context.Context, func()) {
@@ -48,17 +49,18 @@ func (r *runner) untilInterrupted(ctx context.Context) (context.Context, func())
 }
 
 // PullImage pulls an image, shows the progress on out, and returns its id.
-func (c *Client) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, out io.Writer) (string, error) {
+func (c *Client) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest, out io.Writer) (string, error) {
 	type result struct {
 		id  string
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		resp, err := c.Images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: spec})
+		resp, err := c.Images.PullImage(ctx, req)
 		done <- result{resp.GetImageRef(), err}
 	}()
-	p := &progress{image: spec.Image, out: out}
+	name := req.GetImage().GetImage()
+	p := &progress{image: name, out: out}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -70,7 +72,7 @@ func (c *Client) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, out 
 			}
 			return res.id, nil
 		case <-tick.C:
-			p.show(c.download(ctx, spec.Image))
+			p.show(c.download(ctx, name))
 		}
 	}
 }
@@ -78,10 +80,10 @@ func (c *Client) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, out 
 // pullError adds how an image is found to the error of one that is not there.
 func (c *Client) pullError(err error) error {
 	if status.Code(err) != codes.NotFound {
-		return c.rpcError("pulling the image", err)
+		return c.RPCError("pulling the image", err)
 	}
 	return fmt.Errorf("%w (behind %s stands a name of the image translations, see --image-translation-dir, or the address of a file without its https://)",
-		c.rpcError("pulling the image", err), imagePrefix)
+		c.RPCError("pulling the image", err), imagePrefix)
 }
 
 // Pull is a running download as the api socket tells it.
@@ -97,7 +99,7 @@ type Pull struct {
 // daemon does not tell.
 func (c *Client) download(ctx context.Context, image string) *Pull {
 	var pulls []Pull
-	if err := c.getJSON(ctx, "/v1/pulls", &pulls); err != nil {
+	if err := c.Call(ctx, http.MethodGet, "/v1/pulls", nil, &pulls); err != nil {
 		return nil
 	}
 	bare := func(name string) string {
@@ -170,13 +172,13 @@ func amount(d *Pull) string {
 	case d.Waiting:
 		return "waits for other downloads"
 	case d.Total > 0:
-		return fmt.Sprintf("%s of %s, %s/s", bytesText(d.Bytes), bytesText(d.Total), bytesText(int64(d.Rate)))
+		return fmt.Sprintf("%s of %s, %s/s", Bytes(d.Bytes), Bytes(d.Total), Bytes(int64(d.Rate)))
 	}
-	return fmt.Sprintf("%s, %s/s", bytesText(d.Bytes), bytesText(int64(d.Rate)))
+	return fmt.Sprintf("%s, %s/s", Bytes(d.Bytes), Bytes(int64(d.Rate)))
 }
 
-// bytesText writes a size for people.
-func bytesText(n int64) string {
+// Bytes writes a size for people, in the unit that fits.
+func Bytes(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)

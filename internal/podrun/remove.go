@@ -57,7 +57,7 @@ func (r *runner) sandboxes(ctx context.Context) ([]string, error) {
 		LabelSelector: map[string]string{labelPodUID: string(r.m.Pod.UID)},
 	}})
 	if err != nil {
-		return nil, r.rpcError("listing the pod's sandboxes", err)
+		return nil, r.RPCError("listing the pod's sandboxes", err)
 	}
 	var ids []string
 	for _, s := range resp.Items {
@@ -112,10 +112,10 @@ func (r *runner) show(ctx context.Context) (stop func()) {
 // removePod stops and removes a sandbox, and its logs, which kubelet would.
 func (c *Client) removePod(ctx context.Context, sandbox, logDir string) error {
 	if _, err := c.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: sandbox}); err != nil {
-		return c.rpcError("stopping the pod's sandbox", err)
+		return c.RPCError("stopping the pod's sandbox", err)
 	}
 	if _, err := c.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox}); err != nil {
-		return c.rpcError("removing the pod's sandbox", err)
+		return c.RPCError("removing the pod's sandbox", err)
 	}
 	return removeLogs(logDir)
 }

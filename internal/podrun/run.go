@@ -127,7 +127,7 @@ func (r *runner) refuseSecond(ctx context.Context) error {
 func (r *runner) checkReady(ctx context.Context) error {
 	resp, err := r.Status(ctx, &runtimeapi.StatusRequest{})
 	if err != nil {
-		return r.rpcError("asking whether VMs can be started", err)
+		return r.RPCError("asking whether VMs can be started", err)
 	}
 	var errs []error
 	for _, c := range resp.GetStatus().GetConditions() {
@@ -171,7 +171,7 @@ func (r *runner) start(ctx context.Context, image string) error {
 	}
 	resp, err := r.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: cfg})
 	if err != nil {
-		return r.rpcError("making the pod's sandbox", err)
+		return r.RPCError("making the pod's sandbox", err)
 	}
 	r.sandbox = resp.GetPodSandboxId()
 	if err := r.claim.Release(); err != nil {
@@ -179,7 +179,7 @@ func (r *runner) start(ctx context.Context, image string) error {
 	}
 	status, err := r.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: r.sandbox})
 	if err != nil {
-		return r.rpcError("asking for the pod's address", err)
+		return r.RPCError("asking for the pod's address", err)
 	}
 	r.podIP = status.GetStatus().GetNetwork().GetIp()
 	if err := r.m.mountHosts(r.claim.Dir, r.podIP, r.made); err != nil {
@@ -220,12 +220,12 @@ func (r *runner) boot(ctx context.Context, image string) error {
 		PodSandboxId: r.sandbox, Config: cfg, SandboxConfig: r.m.sandboxConfig(r.LogDir),
 	})
 	if err != nil {
-		return r.rpcError("making the VM's disks", err)
+		return r.RPCError("making the VM's disks", err)
 	}
 	id := created.GetContainerId()
 	r.attempt++
 	if _, err := r.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id}); err != nil {
-		return r.rpcError("booting the VM", err)
+		return r.RPCError("booting the VM", err)
 	}
 	r.container = id
 	return nil

@@ -62,7 +62,7 @@ func (c *Client) waitForEnd(ctx context.Context, id string, patience time.Durati
 		case status.Code(err) == codes.NotFound:
 			return errRemoved
 		case err != nil && !(away && time.Since(answered) < patience):
-			return c.rpcError("asking for the VM's state", err)
+			return c.RPCError("asking for the VM's state", err)
 		case resp.GetStatus().GetState() == runtimeapi.ContainerState_CONTAINER_EXITED:
 			return nil
 		}
@@ -78,7 +78,7 @@ func (c *Client) waitForEnd(ctx context.Context, id string, patience time.Durati
 func (c *Client) sayEnd(ctx context.Context, container string, out io.Writer) (int32, error) {
 	resp, err := c.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: container})
 	if err != nil {
-		return 0, c.rpcError("asking how the VM ended", err)
+		return 0, c.RPCError("asking how the VM ended", err)
 	}
 	s := resp.GetStatus()
 	fmt.Fprintf(out, "%s: %s (%s, exit code %d)\n", s.GetLabels()[labelPodName], s.GetMessage(), s.GetReason(), s.GetExitCode())
