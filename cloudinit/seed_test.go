@@ -221,12 +221,11 @@ func TestFQDN(t *testing.T) {
 	}{
 		"none":            {Seed{Hostname: "vm"}, nil},
 		"of a subdomain":  {Seed{Hostname: "vm", FQDN: full}, map[string]any{"fqdn": full}},
-		"as host name":    {Seed{Hostname: full, FQDN: full}, map[string]any{"fqdn": full, "prefer_fqdn_over_hostname": true}},
+		"as host name":    {Seed{Hostname: full, FQDN: full}, map[string]any{"fqdn": full, "hostname": full}},
 		"user's hostname": {Seed{Hostname: "vm", FQDN: full, UserData: map[string]any{"hostname": "mine"}}, map[string]any{"hostname": "mine"}},
 		"user's fqdn":     {Seed{Hostname: "vm", FQDN: full, UserData: map[string]any{"fqdn": "mine.org"}}, map[string]any{"fqdn": "mine.org"}},
 		"meta-data":       {Seed{Hostname: "vm", FQDN: full, MetaData: map[string]any{"local-hostname": "mine"}}, nil},
 		"drive":           {Seed{Hostname: "vm", FQDN: full, MetaData: map[string]any{"hostname": "mine"}}, nil},
-		"user's wish":     {Seed{Hostname: full, FQDN: full, UserData: map[string]any{"prefer_fqdn_over_hostname": false}}, map[string]any{"fqdn": full, "prefer_fqdn_over_hostname": false}},
 	} {
 		var got map[string]any
 		if err := yaml.Unmarshal([]byte(render(t, c.seed)["user-data"]), &got); err != nil {

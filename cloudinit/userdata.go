@@ -49,8 +49,9 @@ func (s Seed) renderUserData() ([]byte, error) {
 	return append(text, y...), nil
 }
 
-// naming gives the host its full name. cloud-init calls a host by the first label
-// only, if it is not told otherwise.
+// naming gives the host its full name. Of a host name in meta-data cloud-init takes
+// the first label only; in user-data it takes what there is. (To prefer the full
+// name is no way: it comes too late, after the name in meta-data has been set.)
 func (s Seed) naming() map[string]any {
 	if s.FQDN == "" {
 		return nil
@@ -62,7 +63,7 @@ func (s Seed) naming() map[string]any {
 	}
 	naming := map[string]any{"fqdn": s.FQDN}
 	if s.FQDN == s.Hostname {
-		naming["prefer_fqdn_over_hostname"] = true
+		naming["hostname"] = s.FQDN
 	}
 	return naming
 }

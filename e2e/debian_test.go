@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"crypto/ed25519"
+	"encoding/base64"
+	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,9 +18,9 @@ import (
 	"github.com/qemulet/qemulet/e2e/node"
 )
 
-// The real cloud-init of a real Debian reads the seed, and its owner logs in with the key of the annotation.
-func TestDebianCloudInit(t *testing.T) {
-	t.Parallel()
+// debian runs a pod of Debian and logs in with the key of the annotation. run runs a command there, which must succeed.
+func debian(t *testing.T, name string, change func(*node.VM)) (vm *node.VM, run func(string) string) {
+	t.Helper()
 	n := node.Start(t, node.Options{})
 	n.Web.Guest(t, "debian", "debian")
 	check(t, pull(t, n, "debian"))
@@ -25,52 +28,103 @@ func TestDebianCloudInit(t *testing.T) {
 	check(t, err)
 	key, err := ssh.NewPublicKey(public)
 	check(t, err)
-	vm := n.NewVM(t, "bookworm", func(vm *node.VM) {
-		vm.Config.Image.Image = "virtlet.cloud/debian"
-		vm.Config.Linux.Resources.MemoryLimitInBytes = 512 << 20
-		delete(vm.Pod.Annotations, "VirtletDiskDriver")
-		vm.Pod.Annotations["VirtletVCPUCount"] = "2"
-		vm.Pod.Annotations["VirtletRootVolumeSize"] = "3Gi"
-		vm.Pod.Annotations["VirtletSSHKeys"] = string(ssh.MarshalAuthorizedKey(key))
-		vm.Pod.Annotations["VirtletCloudInitUserData"] = "write_files:\n- path: /etc/told\n  permissions: '0640'\n  content: by cloud-init\n"
-		vm.Config.Envs = []*runtimeapi.KeyValue{{Key: "COLOUR", Value: []byte("green")}}
-	})
-	vm.Run(t)
-	ready := vm.WaitLog(t, `@@GUEST ready .*`, 5*time.Minute)[0]
-	mentions(t, ready, "hostname=bookworm", "DataSourceNoCloud", `"errors": []`, vm.IP(t))
-
 	signer, err := ssh.NewSignerFromKey(private)
 	check(t, err)
+	vm = n.NewVM(t, name, func(vm *node.VM) {
+		vm.Config.Image.Image = "virtlet.cloud/debian"
+		vm.Config.Linux.Resources.MemoryLimitInBytes = 512 << 20
+		vm.Pod.Annotations["VirtletVCPUCount"] = "2"
+		vm.Pod.Annotations["VirtletSSHKeys"] = string(ssh.MarshalAuthorizedKey(key))
+		change(vm)
+	})
+	vm.Run(t)
+	ready := vm.WaitLog(t, `@@GUEST ready .*`, 8*time.Minute)[0]
+	mentions(t, ready, `"errors": []`, vm.IP(t))
+
 	conn, err := n.Dial(seconds(t, 10), "tcp", net.JoinHostPort(vm.IP(t), "22"))
 	check(t, err)
 	c, channels, requests, err := ssh.NewClientConn(conn, "", &ssh.ClientConfig{
 		User: "debian", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 30 * time.Second})
 	check(t, err)
 	client := ssh.NewClient(c, channels, requests)
-	defer client.Close()
-	run := func(command string) string {
+	t.Cleanup(func() { client.Close() })
+	return vm, func(command string) string {
 		t.Helper()
 		s, err := client.NewSession()
 		check(t, err)
 		defer s.Close()
-		out, err := s.Output(command)
+		out, err := s.CombinedOutput(command)
 		if err != nil {
 			t.Errorf("%s: %v: %s", command, err, out)
 		}
 		return strings.TrimSpace(string(out))
 	}
-	if got := run("hostname"); got != "bookworm" {
-		t.Errorf("hostname %q", got)
+}
+
+// userData is what a user may write; what is generated comes behind it and leaves it as it is.
+const userData = `#cloud-config
+write_files:
+- {path: /etc/told, permissions: '0640', content: by cloud-init}
+users:
+- default
+- {name: carol, gecos: "Carol, from user-data", sudo: "ALL=(ALL) NOPASSWD:ALL"}
+runcmd:
+- [sh, -c, "echo mine >>/var/lib/mine"]
+- echo "$(cat /mnt/data/there)" >>/var/lib/mine
+mounts:
+- [tmpfs, /mnt/tmp, tmpfs, "size=1M"]
+- [/dev/data, /mnt/data]
+`
+
+// The real cloud-init of a real Debian takes all that a pod can say: disk, users, files, variables, mounts, commands, network.
+func TestDebianCloudInit(t *testing.T) {
+	t.Parallel()
+	vm, run := debian(t, "bookworm", func(vm *node.VM) {
+		delete(vm.Pod.Annotations, "VirtletDiskDriver")
+		vm.Pod.Annotations["VirtletRootVolumeSize"] = "3Gi"
+		vm.Pod.Annotations["VirtletCloudInitUserData"] = userData
+		vm.Config.Envs = []*runtimeapi.KeyValue{{Key: "COLOUR", Value: []byte("green")}, {Key: "TWO", Value: []byte(`a "b" $c`)}}
+		vm.Config.Devices = []*runtimeapi.Device{{ContainerPath: "/dev/data", HostPath: ext4File(t, vm.Node, map[string]string{"there": "on the volume"}), Permissions: "rw"}}
+		debianMounts(t, vm)
+	})
+	n := vm.Node
+	is := func(command, want string) {
+		t.Helper()
+		if got := run(command); got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
 	}
-	if got := run("sudo stat -c %a /etc/told && sudo cat /etc/told"); got != "640\nby cloud-init" {
-		t.Errorf("the written file: %q", got)
-	}
+	is("hostname", "bookworm")
+	is("hostname -f", "bookworm.web.default.svc.cluster.local")
+	is("sudo stat -c %a /etc/told && sudo cat /etc/told", "640\nby cloud-init")
 	matches(t, "root file system", run("df -B1M --output=size / | tail -n 1"), `^(2[89]|30)[0-9][0-9]$`)
 	matches(t, "processors", run("nproc"), `^2$`)
 	mentions(t, run("ip -4 addr show"), vm.IP(t)+"/24")
 	mentions(t, run("ip route show default"), "via "+n.Subnet+"1")
 	mentions(t, run("ip link show"), "mtu 1460")
-	mentions(t, run("sudo cat /etc/cloud/environment"), "COLOUR=green")
+	mentions(t, run("resolvectl dns 2>/dev/null || cat /etc/netplan/*"), "10.96.0.10")
+	is(`. /etc/cloud/environment && echo "$COLOUR $TWO"`, `green a "b" $c`)
+	is("getent passwd carol | cut -d: -f5", "Carol, from user-data")
+	mentions(t, run("cat /run/cloud-init/result.json"), "DataSourceNoCloud")
+
+	// Files of ConfigMaps and the like, once each; those that belong into a share are bound there.
+	is("cd /etc/app && sudo find . -type f -printf '%P %m\\n' | sort", "app.conf 644\nsub/more.conf 644")
+	is("cat /etc/app/sub/more.conf", "more")
+	is("sudo stat -c %a /etc/key/private && sudo cat /etc/key/private", "400\ns3cret")
+	is("cat /etc/podinfo/labels", `app="bookworm"`)
+	is("sudo cat /var/run/secrets/kubernetes.io/serviceaccount/token", "t0k3n")
+	is("stat -c %a /etc/one.conf && sudo cat /etc/one.conf", "440\none")
+	is("cat /srv/share/conf.d/app.conf && findmnt -n -o TARGET /srv/share/conf.d", "key = value\n/srv/share/conf.d")
+	is("cat /srv/share/single", "single")
+
+	// The user's own, with the volume by the name that the manifest gives it, and no name left out.
+	is("cat /var/lib/mine", "mine\non the volume")
+	is("findmnt -n -o FSTYPE /mnt/tmp", "tmpfs")
+	is("findmnt -n -o FSTYPE /mnt/data", "ext4")
+	is("readlink -f /dev/data", run("findmnt -n -o SOURCE /mnt/data"))
+	is("sudo sh /etc/cloud/symlink-devs.sh; ls -l /dev/data | wc -l", "1")
+	cloudInitIsContent(t, run, "Activate mounts: FAIL:mount -a") // the share
+	staysSecret(t, n, "s3cret")
 
 	// systemd powers off at the button, in order.
 	vm.Stop(t, 60)
@@ -79,6 +133,92 @@ func TestDebianCloudInit(t *testing.T) {
 	}
 	vm.Remove(t)
 	n.NoLeaks(t)
+}
+
+// debianMounts adds one mount of each kind.
+func debianMounts(t *testing.T, vm *node.VM) {
+	k := newKubeletPod(t, vm)
+	k.own("web.default.svc.cluster.local")
+	app := map[string]string{"app.conf": "key = value\n", "sub/more.conf": "more\n"}
+	k.mount("/etc/app", k.object("configmap", "app", 0o644, app), true)
+	k.mount("/etc/key", k.object("secret", "key", 0o400, map[string]string{"private": "s3cret"}), true)
+	k.mount("/etc/podinfo", k.object("downward-api", "podinfo", 0o644, map[string]string{"labels": `app="bookworm"`}), true)
+	k.mount("/etc/one.conf", k.subPath("app", "3", "one\n", 0o440), true)
+	k.mount("/srv/share/conf.d", k.object("configmap", "nested", 0o644, app), true)
+	k.mount("/srv/share/single", k.write("single", "single\n", 0o644), true)
+	// Debian's cloud kernel knows no 9p. That must not keep it from booting.
+	k.mount("/srv/share", hostDir(t, vm.Node, "share", nil), false)
+}
+
+// ext4File makes a file with a file system in it.
+func ext4File(t *testing.T, n *node.Node, files map[string]string) string {
+	t.Helper()
+	from := hostDir(t, n, "in-volume", files)
+	path := filepath.Join(n.Dir, "host", "volume.img")
+	if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", "-d", from, path, "16M").CombinedOutput(); err != nil {
+		t.Fatalf("mke2fs: %v: %s", err, out)
+	}
+	return path
+}
+
+// cloudInitIsContent asks cloud-init what it thinks of what it was given. One warning may be.
+func cloudInitIsContent(t *testing.T, run func(string) string, but string) {
+	t.Helper()
+	mentions(t, run("sudo cloud-init schema --system"), "Valid")
+	if got := run(`sudo grep -E '\[(WARNING|ERROR|CRITICAL|DEPRECATED)\]' /var/log/cloud-init.log | grep -vF '` + but + `' || true`); got != "" {
+		t.Errorf("cloud-init's log: %s", got)
+	}
+}
+
+// readsGolden has cloud-init's own parsers read the seeds with everything in them, which no pod of the tests has.
+func readsGolden(t *testing.T, run func(string) string) {
+	t.Helper()
+	for _, c := range []struct{ seed, network, kind string }{
+		{"nocloud", "network-config", "yaml"},
+		{"configdrive", "openstack/latest/network_data.json", "network_data.json"},
+	} {
+		text, err := os.ReadFile("../cloudinit/testdata/seed/" + c.seed + ".txt")
+		check(t, err)
+		files := map[string]string{}
+		for _, file := range strings.Split(string(text), "--- ")[1:] {
+			name, content, _ := strings.Cut(file, "\n")
+			files[name] = content
+		}
+		read := func(content, command string) string {
+			t.Helper()
+			return run("cat >/tmp/golden <<'EOF'\n" + content + "\nEOF\n" + command)
+		}
+		userData := files["user-data"] + files["openstack/latest/user_data"]
+		mentions(t, read(userData, "cloud-init schema --config-file /tmp/golden"), "Valid cloud-config")
+		got := read(files[c.network], `cloud-init devel net-convert -p /tmp/golden -k `+c.kind+` -d /tmp/out -D debian -O netplan \
+			-m eth0,02:00:00:00:00:01 -m eth1,02:00:00:00:00:02 -m eth2,02:00:00:00:00:03 >&2 && cat /tmp/out/etc/netplan/* | tr -s '\n ' ' '`)
+		mentions(t, got, "- 10.1.2.3/24 - fd00:1::5/64", "mtu: 1450", "addresses: - 10.96.0.10 - fd00::a search: - default.svc.cluster.local - cluster.local",
+			"to: 0.0.0.0/0 via: 10.1.2.1", "to: 10.96.0.0/12 via: 10.1.2.9", "to: ::/0 via: fd00:1::1", "- 192.168.7.2/30", "to: 172.16.5.0/24 via: 192.168.7.1",
+			"eth2: dhcp4: true", "macaddress: 02:00:00:00:00:03")
+	}
+}
+
+// The other layout, on virtio disks, with a full name as the host's name.
+func TestDebianConfigDrive(t *testing.T) {
+	t.Parallel()
+	const full = "drive.web.default.svc.cluster.local"
+	vm, run := debian(t, "drive", func(vm *node.VM) {
+		vm.Pod.Hostname = full // as with setHostnameAsFQDN
+		vm.Pod.Annotations["VirtletCloudInitImageType"] = "configdrive"
+		vm.Pod.Annotations["VirtletCloudInitUserData"] = "runcmd: [touch /var/lib/mine]"
+		newKubeletPod(t, vm).own("")
+	})
+	mentions(t, run("cat /run/cloud-init/result.json"), "DataSourceConfigDrive")
+	mentions(t, run("hostname; ls /var/lib/mine"), full, "/var/lib/mine")
+	mentions(t, run("cat /etc/netplan/*; ip -4 addr show"), vm.IP(t)+"/24", "10.96.0.10", "default.svc.cluster.local", vm.Node.Subnet+"1", "mtu 1460")
+	if got := run("grep dhcp /etc/netplan/* || true"); strings.Contains(got, "true") {
+		t.Errorf("it asks by DHCP: %s", got)
+	}
+	mentions(t, run("sudo cat /var/run/secrets/kubernetes.io/serviceaccount/token"), "t0k3n")
+	cloudInitIsContent(t, run, "none")
+	readsGolden(t, run)
+	vm.Remove(t)
+	vm.Node.NoLeaks(t)
 }
 
 // What "make run" does, by the same script: one manifest, one console, and nothing left.
@@ -116,5 +256,44 @@ func TestMakeRun(t *testing.T) {
 	}
 	if q := n.QEMUs(); len(q) > 0 {
 		t.Errorf("left behind: %v", q)
+	}
+}
+
+// staysSecret looks for a secret where it must not be: it is in the seed, which only root can read, and in the guest.
+func staysSecret(t *testing.T, n *node.Node, secret string) {
+	t.Helper()
+	forms := []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))}
+	hidden := func(where, text string) {
+		for _, form := range forms {
+			if strings.Contains(text, form) {
+				t.Errorf("%s has the secret", where)
+			}
+		}
+	}
+	for _, p := range n.QEMUs() {
+		hidden("the command line of QEMU", p.Command)
+	}
+	seeds := 0
+	for _, top := range []string{"run", "state", "logs", "serve.log"} {
+		check(t, filepath.WalkDir(filepath.Join(n.Dir, top), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.Name() == "seed.iso":
+				info, err := d.Info()
+				if seeds++; err != nil || info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: %v, %v", path, info.Mode(), err)
+				}
+				return err
+			case !d.Type().IsRegular() || d.Name() == "root.qcow2" || strings.HasPrefix(path, filepath.Join(n.Dir, "state", "images")):
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			hidden(path, string(text))
+			return err
+		}))
+	}
+	if seeds != 1 {
+		t.Errorf("%d seeds", seeds)
 	}
 }

@@ -65,17 +65,21 @@ func TestShares(t *testing.T) {
 	readOnly := hostDir(t, n, "ro", map[string]string{"fixed": "fixed\n"})
 	inner := hostDir(t, n, "inner", map[string]string{"deep": "deep\n"})
 	single := filepath.Join(readOnly, "fixed")
+	unmapped := hostDir(t, n, "ram", nil)
+	check(t, syscall.Mount("ramfs", unmapped, "ramfs", 0, "mode=755")) // Linux maps no owners there
+	t.Cleanup(func() { syscall.Unmount(unmapped, syscall.MNT_DETACH) })
 	vm := sharesVM(t, n, "shares", []*runtimeapi.Mount{
 		{ContainerPath: "/a/data/inner", HostPath: inner}, // before the one that it is in
 		{ContainerPath: "/a/data", HostPath: data},
 		{ContainerPath: "/b/data", HostPath: other},
 		{ContainerPath: "/opt/with-a-very-long-name-that-is-no-tag", HostPath: readOnly, Readonly: true},
 		{ContainerPath: "/opt/single", HostPath: single},
+		{ContainerPath: "/ram", HostPath: unmapped},
 	})
 	vm.Run(t)
 	c := waitMounted(t, vm)
 	notes := n.Crictl(t, "logs", vm.ID)
-	mentions(t, notes, "command, args: no effect on a virtual machine", "mount /opt/single is not in the guest")
+	mentions(t, notes, "command, args: no effect on a virtual machine", "mount /opt/single is not in the guest", "mount /ram: "+unmapped+": owners cannot be mapped there")
 
 	sh := func(command, want string) {
 		t.Helper()
@@ -87,6 +91,11 @@ func TestShares(t *testing.T) {
 	sh("echo guest >/a/data/new; mkdir /a/data/dir; echo more >>/a/data/hello; mv /a/data/hello /a/data/dir/; cat /a/data/dir/hello", "from the host\nmore")
 	sh("cd /opt/with*; echo x >x; rm -f fixed; ls", "sh: can't create x: Read-only file system\nrm: can't remove 'fixed': Read-only file system\nfixed")
 	sh("mount -o remount,rw $PWD; grep -c ' '$PWD' 9p rw' /proc/mounts; touch x; ls; cd /", "1\ntouch: x: Read-only file system\nfixed")
+	sh("echo x >/ram/x && cat /ram/x", "x")
+	if got := ownerOf(t, unmapped); got != qemuOwner(t) {
+		t.Errorf("where owners cannot be mapped the directory belongs to %s", got)
+	}
+	sh("stat -c %u:%g /a/data/new", qemuOwner(t)) // as QEMU sees it
 	for _, name := range []string{"new", "dir", "dir/hello", "."} {
 		if got := ownerOf(t, filepath.Join(data, name)); got != "0:0" {
 			t.Errorf("on the host %s belongs to %s", name, got)
@@ -114,6 +123,7 @@ func TestShares(t *testing.T) {
 	c = waitMounted(t, vm)
 	sh("cat /a/data/new /a/data/inner/new", "guest\nagain")
 	vm.Remove(t)
+	check(t, syscall.Unmount(unmapped, 0))
 	n.NoLeaks(t)
 	if got := ownerOf(t, data); got != "0:0" {
 		t.Errorf("in the end the directory belongs to %s", got)
