@@ -117,6 +117,9 @@ func (b *builder) addSharePort(id string, n int) error {
 	return nil
 }
 
+// diskName is what cloud-init takes for a disk's name and not for a tag.
+var diskName = regexp.MustCompile(`^(x?[shv]d[a-z][0-9]*|sr[0-9]+)$`)
+
 // ShareTags gives each directory of the guest the tag of the share to be mounted
 // there. It is the last element of the path, as Virtlet's users know it, as long
 // as that is a tag and the first of its kind; otherwise it is made from the path,
@@ -125,7 +128,7 @@ func ShareTags(directories []string) []string {
 	tags := make([]string, len(directories))
 	for i, d := range directories {
 		tag := path.Base(d)
-		if len(tag) > maxTag || !validTag.MatchString(tag) || slices.Contains(tags, tag) {
+		if len(tag) > maxTag || !validTag.MatchString(tag) || diskName.MatchString(tag) || slices.Contains(tags, tag) {
 			tag = hashedTag(d)
 		}
 		for salt := d; slices.Contains(tags, tag); {

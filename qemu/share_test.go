@@ -10,8 +10,8 @@ import (
 
 func TestShareTags(t *testing.T) {
 	long := "/" + strings.Repeat("x", 40)
-	got := ShareTags([]string{"/var/data", "/srv/data", "/a b", "/", long, "/.hidden", "/31/" + strings.Repeat("y", 31), "/é"})
-	want := []string{"data", "data-", "a_b-", "_-", strings.Repeat("x", 22) + "-", "_hidden-", strings.Repeat("y", 31), "_-"}
+	got := ShareTags([]string{"/var/data", "/srv/data", "/a b", "/", long, "/.hidden", "/31/" + strings.Repeat("y", 31), "/é", "/mnt/vdb1", "/mnt/sr0", "/mnt/vdbs"})
+	want := []string{"data", "data-", "a_b-", "_-", strings.Repeat("x", 22) + "-", "_hidden-", strings.Repeat("y", 31), "_-", "vdb1-", "sr0-", "vdbs"}
 	for i := range want {
 		if !strings.HasPrefix(got[i], want[i]) {
 			t.Errorf("%d: %q, want %q...", i, got[i], want[i])
