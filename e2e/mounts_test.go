@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -194,5 +196,72 @@ func TestBadMounts(t *testing.T) {
 			vm.Remove(t)
 			n.NoLeaks(t)
 		})
+	}
+}
+
+// What a Secret holds is in no command line, log, description or record.
+func TestSecretsStay(t *testing.T) {
+	t.Parallel()
+	n := node.Start(t, node.Options{})
+	n.PullTiny(t)
+	vm := n.NewVM(t, "secret", func(vm *node.VM) {
+		k := newKubeletPod(t, vm)
+		k.mount("/etc/key", k.object("secret", "key", 0o400, map[string]string{"private": "s3cret-value"}), true)
+		k.mount("/etc/one", k.subPath("key", "0", "s3cret-value", 0o400), true)
+	})
+	vm.Run(t)
+	staysSecret(t, n, "s3cret-value")
+	// Nor is it when something goes wrong with it.
+	bad := n.NewVM(t, "bad-secret", func(vm *node.VM) {
+		k := newKubeletPod(t, vm)
+		k.mount("/etc/key", k.object("secret", "key", 0o400, map[string]string{"private": strings.Repeat("s3cret-value", 1<<17)}), true)
+	})
+	err := bad.TryRun(seconds(t, 60))
+	if err == nil || strings.Contains(err.Error(), "s3cret-value") {
+		t.Errorf("too big a secret: %v", err)
+	}
+	bad.Remove(t)
+	staysSecret(t, n, "s3cret-value")
+	vm.Remove(t)
+	n.NoLeaks(t)
+}
+
+// staysSecret looks for a secret where it must not be: it is in the seed, which only root can read, and in what the guest
+// makes of it.
+func staysSecret(t *testing.T, n *node.Node, secret string) {
+	t.Helper()
+	forms := []string{secret, base64.StdEncoding.EncodeToString([]byte(secret))}
+	hidden := func(where, text string) {
+		for _, form := range forms {
+			if strings.Contains(text, form) {
+				t.Errorf("%s has the secret", where)
+			}
+		}
+	}
+	for _, p := range n.QEMUs() {
+		hidden("the command line of QEMU", p.Command)
+	}
+	seeds := 0
+	for _, top := range []string{"run", "state", "serve.log"} {
+		check(t, filepath.WalkDir(filepath.Join(n.Dir, top), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case d.Name() == "seed.iso":
+				info, err := d.Info()
+				if seeds++; err != nil || info.Mode().Perm() != 0o600 {
+					t.Errorf("%s: %v, %v", path, info.Mode(), err)
+				}
+				return err
+			case !d.Type().IsRegular() || d.Name() == "root.qcow2" || d.Name() == "console.log" || strings.HasPrefix(path, filepath.Join(n.Dir, "state", "images")):
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			hidden(path, string(text))
+			return err
+		}))
+	}
+	if seeds != 1 {
+		t.Errorf("%d seeds", seeds)
 	}
 }
