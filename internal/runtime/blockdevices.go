@@ -97,7 +97,7 @@ func (r *Runtime) tellRootDevice(v *vm, disk disks.RootDisk) error {
 	case disks.RootSame:
 		return nil
 	case disks.RootOther:
-		note = fmt.Sprintf("persistent root: THE IMAGE HAS CHANGED from sha256:%x to sha256:%s: the disk on %s was made anew, and all that guests had written there is gone",
+		note = fmt.Sprintf("persistent root: THE IMAGE HAS CHANGED from sha256:%x to sha256:%s: the disk on %s was made anew, and what guests had written to it is lost",
 			disk.Previous, v.record().ImageDigest, disk.Path)
 	default:
 		note = fmt.Sprintf("persistent root: the image sha256:%s was written to %s, which held no finished root disk", v.record().ImageDigest, disk.Path)
