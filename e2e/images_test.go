@@ -175,7 +175,7 @@ func imagesByQemulet(t *testing.T, n *node.Node) {
 		t.Fatalf("%+v", all)
 	}
 	out, _ = mustQemulet(t, n, "image", "inspect", all[0].ID[7:19])
-	mentions(t, out, all[0].ID, all[0].Digest, "virtlet.cloud/one:latest", "http://127.0.0.1/one.qcow2", "1.0 MiB (1048576 bytes)")
+	mentions(t, out, all[0].ID, all[0].Digest, "virtlet.cloud/one:latest", "http://127.0.0.1/one.qcow2", "1.0 MiB (1048576 bytes)", "qcow2")
 
 	_, info = mustQemulet(t, n, "image", "pull", "--digest", "sha256:"+all[0].Digest, "virtlet.cloud/one")
 	mentions(t, info, "pulled virtlet.cloud/one@sha256:"+all[0].Digest)

@@ -162,7 +162,7 @@ are left alone. On a node kubelet frees images itself when the disk gets full.`,
 }
 
 // translating are the settings that decide where images come from.
-var translating = []string{"image-translation-dir", "regexp-image-translation", "download-protocol", "kubeconfig"}
+var translating = []string{"image-translation-dir", "regexp-image-translation", "download-protocol", "image-file-dir", "kubeconfig"}
 
 func newImageResolveCommand() *cobra.Command {
 	cmd := &cobra.Command{

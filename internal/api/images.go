@@ -28,6 +28,8 @@ type Image struct {
 	Digest      string   `json:"digest"`
 	Names       []string `json:"names"`
 	RepoDigests []string `json:"repoDigests"`
+	// Format is QEMU's name of the file's format: qcow2, raw.
+	Format string `json:"format"`
 	// Size is the file's length, VirtualSize that of the guest's disk, in bytes.
 	Size        int64 `json:"size"`
 	VirtualSize int64 `json:"virtualSize"`
@@ -75,7 +77,7 @@ func (o Options) images(r *http.Request) (any, error) {
 func imageOf(img images.Image, users []string) Image {
 	i := Image{
 		ID: img.ID, Digest: img.Digest, Names: some(img.Names), RepoDigests: some(img.RepoDigests),
-		Size: img.Size, VirtualSize: img.VirtualSize, Sources: some(img.Sources),
+		Format: img.Format, Size: img.Size, VirtualSize: img.VirtualSize, Sources: some(img.Sources),
 		Path: img.Path, PulledAt: img.PulledAt, UsedBy: some(users),
 	}
 	if img.Damaged != nil {

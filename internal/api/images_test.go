@@ -61,14 +61,14 @@ func post(t *testing.T, url string) (int, string) {
 func TestImages(t *testing.T) {
 	pulled := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	s := &fakeStore{images: []images.Image{
-		{ID: "sha256:i", Digest: "d1", Names: []string{"cirros:latest"}, Size: 5, VirtualSize: 10, Sources: []string{"https://host/c"}, PulledAt: pulled, Path: "/p"},
+		{ID: "sha256:i", Digest: "d1", Names: []string{"cirros:latest"}, Format: "raw", Size: 5, VirtualSize: 10, Sources: []string{"https://host/c"}, PulledAt: pulled, Path: "/p"},
 		{ID: "sha256:j", Digest: "d2", Damaged: errors.New("no qcow2")},
 	}}
 	url := serveStore(t, s)
 	var got []Image
 	getJSON(t, url+ImagesPath, &got)
 	want := []Image{
-		{ID: "sha256:i", Digest: "d1", Names: []string{"cirros:latest"}, RepoDigests: []string{}, Size: 5, VirtualSize: 10,
+		{ID: "sha256:i", Digest: "d1", Names: []string{"cirros:latest"}, RepoDigests: []string{}, Format: "raw", Size: 5, VirtualSize: 10,
 			Sources: []string{"https://host/c"}, PulledAt: pulled, Path: "/p", UsedBy: []string{"default/web"}},
 		{ID: "sha256:j", Digest: "d2", Names: []string{}, RepoDigests: []string{}, Sources: []string{}, UsedBy: []string{}, Damaged: "no qcow2"},
 	}

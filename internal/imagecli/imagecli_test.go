@@ -119,7 +119,7 @@ func twoImages() *fakeDaemon {
 	pulled := time.Now().Add(-3 * time.Hour)
 	return &fakeDaemon{
 		images: []images.Image{
-			{ID: idA, Digest: "d1", Names: []string{"cirros:latest", "cirros:v1"}, Size: 5 << 20, VirtualSize: 1 << 30, PulledAt: pulled, Sources: []string{"https://host/c"}},
+			{ID: idA, Digest: "d1", Names: []string{"cirros:latest", "cirros:v1"}, Format: "qcow2", Size: 5 << 20, VirtualSize: 1 << 30, PulledAt: pulled, Sources: []string{"https://host/c"}},
 			{ID: idB, Digest: "d2", RepoDigests: []string{"pinned@sha256:d2"}, Size: 1 << 20, Damaged: errors.New("no qcow2 header"), PulledAt: pulled},
 		},
 		users: map[string][]string{"d1": {"default/a", "default/b"}},
@@ -187,7 +187,7 @@ func TestInspect(t *testing.T) {
 	if err := Inspect(t.Context(), c, []string{"cirros:v1", idB}, Text, &out); err != nil {
 		t.Fatal(err)
 	}
-	wants(t, out.String(), idA, "cirros:latest", "5.0 MiB (5242880 bytes)", "1.0 GiB (1073741824 bytes)", "https://host/c", "default/b", "3h ago",
+	wants(t, out.String(), idA, "cirros:latest", "5.0 MiB (5242880 bytes)", "1.0 GiB (1073741824 bytes)", "Format:        qcow2", "https://host/c", "default/b", "3h ago",
 		"DAMAGED:", "no qcow2 header", "pinned@sha256:d2")
 }
 

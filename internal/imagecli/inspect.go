@@ -50,6 +50,7 @@ func describe(out io.Writer, img api.Image) error {
 	if img.Damaged != "" {
 		field("DAMAGED:", img.Damaged)
 	} else {
+		field("Format:", img.Format)
 		field("Virtual size:", size(img.VirtualSize))
 	}
 	field("Fetched from:", img.Sources...)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strings"
+
+	"github.com/containerd/errdefs"
 )
 
 // Step is one look at a translation, or at one of its rules.
@@ -39,8 +42,8 @@ func (s *Store) Explain(ctx context.Context, ref string) (Explanation, error) {
 	return Explain(ctx, ref, s.opts)
 }
 
-// Explain says what a store with these options would make of a name. It touches
-// nothing but the translations.
+// Explain says what a store with these options would make of a name. It asks no
+// other machine but the cluster's API server.
 func Explain(ctx context.Context, ref string, o Options) (Explanation, error) {
 	n, err := ParseName(ref)
 	if err != nil {
@@ -54,8 +57,29 @@ func Explain(ctx context.Context, ref string, o Options) (Explanation, error) {
 		Protocol: o.Protocol, NoRegexp: o.NoRegexp, Warn: o.Warn,
 		Trace: func(step Step) { e.Steps = append(e.Steps, step) },
 	})
-	_, e.Err = parseURL(n, e.Resolution)
+	e.Err = s.tryFetching(&e)
 	return e, nil
+}
+
+// tryFetching goes as far as a pull can without asking another machine.
+func (s *Store) tryFetching(e *Explanation) error {
+	u, err := parseURL(e.Name, e.Resolution)
+	if err != nil {
+		return err
+	}
+	if u.Scheme == schemeFile {
+		f, err := s.openLocal(u.Path)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+	client, err := e.Profile.client(s.opts.Warn)
+	if err != nil {
+		return fmt.Errorf("transport %q: %w: %w", e.ProfileName, err, errdefs.ErrInvalidArgument)
+	}
+	client.CloseIdleConnections()
+	return nil
 }
 
 func (o TranslateOptions) trace(t *Translation, rule int, why string) {
@@ -81,6 +105,12 @@ func (e Explanation) Checks() []string {
 	var checks []string
 	if e.Name.Digest != "" {
 		checks = append(checks, "sha256:"+e.Name.Digest+", from the name")
+	}
+	if e.Rule != nil && e.Rule.SHA256 != "" {
+		checks = append(checks, "sha256:"+strings.ToLower(e.Rule.SHA256)+", from the rule")
+	}
+	if e.Profile.RequireSHA256SUMS {
+		checks = append(checks, "the one in "+sumsName+" beside the image, which must be there")
 	}
 	return checks
 }

@@ -68,6 +68,25 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: problems %v", test.ref, e.Problems)
 		}
 	}
+	// What a pull would find wrong without asking anybody.
+	text := "translations:\n- {name: f, url: 'file:///x'}\n- {name: t, url: 'https://host/t', transport: bad}\n- {name: u, url: 'https://host/u', transport: none, sha256: " + strings.Repeat("AB", 32) +
+		"}\n- {name: s, url: 'https://host/s', transport: sums}\ntransports: {bad: {proxy: nothing}, sums: {requireSHA256SUMS: true}}\n"
+	o := Options{TranslationDir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(o.TranslationDir, "a.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"f": "image-file-dir", "t": `transport "bad"`, "u": `names the transport "none", which is not there`,
+		"u:2": "sha256:" + strings.Repeat("ab", 32) + ", from the rule", "s": "SHA256SUMS",
+	} {
+		e, err := Explain(context.Background(), name, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(e.Err, e.Problems, e.Checks()); !strings.Contains(got, want) {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
 	if _, err := Explain(context.Background(), "No/Name", Options{}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("got %v", err)
 	}

@@ -92,7 +92,7 @@ func (t *Translation) match(n Name, o TranslateOptions) (Resolution, bool) {
 		}
 	}
 	if i := t.matchName(path, n.Tag, o); i >= 0 {
-		return t.resolution(&t.Rules[i], t.Rules[i].URL), true
+		return t.resolution(&t.Rules[i], t.Rules[i].URL, o), true
 	}
 	return t.matchRegexp(path, o)
 }
@@ -142,17 +142,23 @@ func (t *Translation) matchRegexp(path string, o TranslateOptions) (Resolution, 
 		}
 		if m := re.FindStringSubmatchIndex(path); m != nil {
 			o.trace(t, i+1, "")
-			return t.resolution(r, string(re.ExpandString(nil, r.URL, path, m))), true
+			return t.resolution(r, string(re.ExpandString(nil, r.URL, path, m)), o), true
 		}
 		o.trace(t, i+1, "it does not match")
 	}
 	return Resolution{}, false
 }
 
-// resolution looks the profile up. As in Virtlet an unknown one means plain defaults.
-func (t *Translation) resolution(r *Rule, url string) Resolution {
+// resolution looks the profile up. As in Virtlet an unknown one means plain
+// defaults, but it is told.
+func (t *Translation) resolution(r *Rule, url string, o TranslateOptions) Resolution {
+	profile, known := t.Transports[r.Transport]
+	if !known && r.Transport != "" {
+		o.warn(fmt.Errorf("translation %s: a rule for %s names the transport %q, which is not there: the image is fetched with plain defaults",
+			t.Source, r.pattern(), r.Transport))
+	}
 	return Resolution{
-		URL: url, Profile: t.Transports[r.Transport], ProfileName: r.Transport,
+		URL: url, Profile: profile, ProfileName: r.Transport,
 		Source: t.Source, Rule: r,
 	}
 }
