@@ -240,3 +240,21 @@ func TestUsage(t *testing.T) {
 		seen[s.name] = true
 	}
 }
+
+// All settings can be handed on as they are, to a daemon of the same settings.
+func TestValuesAreAccepted(t *testing.T) {
+	first, err := Load(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(flags)
+	for _, v := range first.Values() {
+		if err := flags.Set(v.Name, v.Value); err != nil {
+			t.Errorf("--%s=%q: %v", v.Name, v.Value, err)
+		}
+	}
+	if _, err := Load(flags, nil); err != nil {
+		t.Error(err)
+	}
+}

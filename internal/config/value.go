@@ -73,7 +73,16 @@ func absolute(s string) error {
 
 func path(to *string, def string) value { return stringValue(to, "path", def, absolute) }
 
-func optionalPath(to *string) value { return path(to, "") }
+// optionalPath may be empty, also when it is given: whoever hands on all settings
+// gives those too that are not set.
+func optionalPath(to *string) value {
+	return stringValue(to, "path", "", func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return absolute(s)
+	})
+}
 
 // choice takes the first as the default.
 func choice(to *string, of ...string) value {
