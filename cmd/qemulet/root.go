@@ -28,6 +28,7 @@ On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 	})
 	root.AddCommand(
 		newRunCommand(),
+		newValidateCommand(),
 		newPsCommand(),
 		newAttachCommand(),
 		newLogsCommand(),

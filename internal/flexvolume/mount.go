@@ -16,26 +16,38 @@ import (
 // it, which kubelet looks for to know that there is something to unmount. A volume
 // that is there already keeps its identity.
 func (d Driver) mount(dir, options string) error {
-	if err := checkDir(dir); err != nil {
-		return err
-	}
-	o, err := parseOptions(options)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	uuid, err := json.Marshal(d.identity(dir))
-	if err != nil {
-		return err
-	}
-	o[optionUUID] = uuid
-	data, err := json.Marshal(o)
+	data, err := d.prepare(dir, options)
 	if err != nil {
 		return err
 	}
 	return mountData(dir, data)
+}
+
+// Write is the call mount without a mount: List finds the volume, kubelet would not.
+func (d Driver) Write(dir, options string) error {
+	data, err := d.prepare(dir, options)
+	if err != nil {
+		return err
+	}
+	return writeData(dir, data)
+}
+
+// prepare makes the directory and what its data file is to hold.
+func (d Driver) prepare(dir, options string) ([]byte, error) {
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	o, err := parseOptions(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if o[optionUUID], err = json.Marshal(d.identity(dir)); err != nil {
+		return nil, err
+	}
+	return json.Marshal(o)
 }
 
 // parseOptions does not say what was wrong with them: that would quote secrets.

@@ -37,20 +37,42 @@ type Manifest struct {
 	volumes *volumes.Pod
 	node    downward.Node
 	claims  []corev1.PersistentVolumeClaim // a StatefulSet's templates
+	masked  bool
+
+	pretended *volumes.Made // by Pretend
 }
 
 // ReadManifest reads YAML or JSON documents: exactly one Pod or workload, and any
 // number of the objects that it uses. What the API server would fill in is filled
 // in. All that is wrong is reported together.
 func ReadManifest(r io.Reader) (*Manifest, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
-	if err != nil {
+	m := &Manifest{}
+	if err := m.read(r); err != nil {
 		return nil, err
 	}
-	if len(raw) > maxManifest {
-		return nil, fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
+	return m, nil
+}
+
+// Inspect is ReadManifest for somebody who wants to see all of it: the manifest
+// is returned beside the error, as far as it could be read; Pod is nil if there is
+// none. If masked, each value of a Secret is replaced by the word in Mask.
+func Inspect(r io.Reader, masked bool) (*Manifest, error) {
+	m := &Manifest{masked: masked}
+	return m, m.read(r)
+}
+
+// Mask stands in for the values of Secrets.
+const Mask = "(secret)"
+
+func (m *Manifest) read(r io.Reader) error {
+	raw, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return err
 	}
-	m := &Manifest{node: downward.ThisNode()}
+	if len(raw) > maxManifest {
+		return fmt.Errorf("the manifest is larger than %d MiB", maxManifest>>20)
+	}
+	m.node = downward.ThisNode()
 	errs := m.addAll(raw)
 	switch {
 	case m.Pod != nil:
@@ -59,9 +81,9 @@ func ReadManifest(r io.Reader) (*Manifest, error) {
 		errs = append(errs, errors.New("there is no object of kind Pod in it, nor one that makes pods"))
 	}
 	if len(errs) > 0 {
-		return nil, &ManifestError{Problems: errs}
+		return &ManifestError{Problems: errs}
 	}
-	return m, nil
+	return nil
 }
 
 // ManifestError is all that is wrong with a manifest.
@@ -128,6 +150,9 @@ func list(errs ...error) []error {
 
 // take sorts an object in.
 func (m *Manifest) take(object runtime.Object) []error {
+	if s, is := object.(*corev1.Secret); is && m.masked {
+		mask(s)
+	}
 	if taken, err := m.Add(object); taken {
 		return list(err)
 	}
@@ -146,6 +171,15 @@ func (m *Manifest) take(object runtime.Object) []error {
 		m.Notes = append(m.Notes, fmt.Sprintf("%s %s has no effect on one machine", o.GetObjectKind().GroupVersionKind().Kind, o.(metav1.Object).GetName()))
 	}
 	return nil
+}
+
+func mask(s *corev1.Secret) {
+	for key := range s.Data {
+		s.Data[key] = []byte(Mask)
+	}
+	for key := range s.StringData {
+		s.StringData[key] = Mask
+	}
 }
 
 func (m *Manifest) takePod(pod *corev1.Pod) error {

@@ -57,13 +57,17 @@ func (r *Runtime) checkCPU(ctx context.Context) func(*vmpod.Pod) []vmpod.Problem
 		if err != nil {
 			return nil
 		}
-		config := qemu.Config{Accel: state.Accel.Accel, CPU: r.cpu(&p.Settings), VCPUs: p.VCPUs, TBSizeMiB: tbSizeMiB}
-		var all []vmpod.Problem
-		for _, err := range qemu.CheckCPU(config, state.Capabilities) {
-			all = append(all, cpuProblem(&p.Settings, err))
-		}
-		return all
+		return r.cpuProblems(&p.Settings, state)
 	}
+}
+
+// cpuProblems are what settings ask of a processor that cannot be had.
+func (r *Runtime) cpuProblems(s *vmpod.Settings, state *HypervisorState) (all []vmpod.Problem) {
+	config := qemu.Config{Accel: state.Accel.Accel, CPU: r.cpu(s), VCPUs: s.VCPUs, TBSizeMiB: tbSizeMiB}
+	for _, err := range qemu.CheckCPU(config, state.Capabilities) {
+		all = append(all, cpuProblem(s, err))
+	}
+	return all
 }
 
 // cpuProblem says which annotation and key, or which setting, asked for what

@@ -39,7 +39,7 @@ func (p *Pod) persistent(pv *corev1.PersistentVolume) (source, error) {
 	case local != nil && !filepath.IsAbs(local.Path):
 		return nil, fmt.Errorf("local.path %q: accepted is an absolute path", local.Path)
 	case local != nil && isBlock:
-		return &blockVolume{pv: pv.Name, path: local.Path}, nil
+		return &blockVolume{pv: pv.Name, path: local.Path, capacity: pv.Spec.Capacity.Storage().Value()}, nil
 	case local != nil:
 		return localDir{path: local.Path}, nil
 	case isBlock:
@@ -84,9 +84,12 @@ type localDir struct{ path string }
 
 func (localDir) plugin() string { return localPlugin }
 
-func (l localDir) setUp(string) (string, error) {
+func (l localDir) setUp(dir string, m *making) (string, error) {
 	info, err := os.Stat(l.path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && m.pretend:
+		m.note("local.path %q is not on this machine", l.path)
+		return dir, makeDir(dir)
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("local.path %q is not on this machine", l.path)
 	case err != nil:
@@ -102,6 +105,8 @@ type blockVolume struct {
 	pv   string
 	path string
 	ro   bool
+	// capacity is what the PersistentVolume says, in bytes.
+	capacity int64
 }
 
 func (*blockVolume) plugin() string    { return localPlugin }
@@ -110,9 +115,12 @@ func (b *blockVolume) dirName() string { return b.pv }
 func (b *blockVolume) readOnly() bool  { return b.ro }
 
 // setUp makes the link that kubelet gives to runtimes.
-func (b *blockVolume) setUp(link string) (string, error) {
+func (b *blockVolume) setUp(link string, m *making) (string, error) {
 	info, err := os.Stat(b.path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && m.pretend:
+		m.note("local.path %q is not on this machine: a disk of the size that the PersistentVolume has is taken in its place", b.path)
+		return link, b.pretend(link)
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("local.path %q is not on this machine", b.path)
 	case err != nil:
@@ -125,3 +133,17 @@ func (b *blockVolume) setUp(link string) (string, error) {
 	}
 	return link, os.Symlink(b.path, link)
 }
+
+// pretend makes a file with nothing in it in the place of the device.
+func (b *blockVolume) pretend(file string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	return errors.Join(touch(file), os.Truncate(file, max(b.capacity, 0)))
+}
+
+func (c *claimed) String() string { return "PersistentVolume " + c.name + ", " + c.source.String() }
+
+func (l localDir) String() string { return "local " + l.path }
+
+func (b *blockVolume) String() string { return "PersistentVolume " + b.pv + ", " + b.path }

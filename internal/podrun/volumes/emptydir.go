@@ -34,8 +34,8 @@ func (emptyDir) plugin() string { return "kubernetes.io~empty-dir" }
 // run as is not known.
 const anybody = 0o777
 
-func (e emptyDir) setUp(dir string) (string, error) {
-	if err := makeDir(dir); err != nil || !e.memory {
+func (e emptyDir) setUp(dir string, m *making) (string, error) {
+	if err := makeDir(dir); err != nil || !e.memory || m.pretend {
 		return dir, err
 	}
 	options := "mode=0777"
@@ -56,3 +56,5 @@ func makeDir(dir string) error {
 	}
 	return os.Chmod(dir, anybody)
 }
+
+func (e emptyDir) String() string { return "emptyDir" }

@@ -30,7 +30,7 @@ type files struct {
 func (f *files) plugin() string { return f.kind }
 func (*files) readOnly() bool   { return true }
 
-func (f *files) setUp(dir string) (string, error) { return dir, writePayload(dir, f.files) }
+func (f *files) setUp(dir string, _ *making) (string, error) { return dir, writePayload(dir, f.files) }
 
 // defaultMode is the API server's.
 const defaultMode int32 = 0o644
@@ -206,3 +206,5 @@ func conflict(all map[string]file) error {
 	}
 	return nil
 }
+
+func (f *files) String() string { return strings.TrimPrefix(f.kind, "kubernetes.io~") }

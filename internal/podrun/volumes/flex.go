@@ -63,10 +63,13 @@ func (*flex) plugin() string    { return "virtlet~flexvolume_driver" }
 func (f *flex) dirName() string { return f.name }
 func (f *flex) readOnly() bool  { return f.ro }
 
-func (f *flex) setUp(dir string) (string, error) {
+func (f *flex) setUp(dir string, m *making) (string, error) {
 	options, err := json.Marshal(f.options)
 	if err != nil {
 		return "", err
+	}
+	if m.pretend {
+		return dir, f.driver.Write(dir, string(options))
 	}
 	return dir, callDriver(f.driver, "mount", dir, string(options))
 }
@@ -77,3 +80,5 @@ func callDriver(d flexvolume.Driver, args ...string) error {
 	}
 	return nil
 }
+
+func (f *flex) String() string { return "flexVolume " + f.options["type"] }

@@ -59,10 +59,12 @@ func touch(path string) error {
 	return f.Close()
 }
 
-func (h hostPath) setUp(string) (string, error) {
+func (h hostPath) setUp(dir string, m *making) (string, error) {
 	kind := kinds[h.kind]
 	info, err := os.Stat(h.path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && m.pretend:
+		return h.pretend(dir, m)
 	case errors.Is(err, fs.ErrNotExist) && kind.create != nil:
 		return h.path, kind.create(h.path)
 	case errors.Is(err, fs.ErrNotExist):
@@ -74,3 +76,19 @@ func (h hostPath) setUp(string) (string, error) {
 	}
 	return h.path, nil
 }
+
+// pretend makes something of the kind that is missing.
+func (h hostPath) pretend(dir string, m *making) (string, error) {
+	if kinds[h.kind].create == nil {
+		m.note("hostPath %q is not on this machine", h.path)
+	}
+	if h.kind == corev1.HostPathFile || h.kind == corev1.HostPathFileOrCreate {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+			return "", err
+		}
+		return dir, touch(dir)
+	}
+	return dir, makeDir(dir)
+}
+
+func (h hostPath) String() string { return "hostPath " + h.path }

@@ -30,9 +30,11 @@ type Pod struct {
 
 // source is what makes one volume.
 type source interface {
+	// String is what it is made of.
+	fmt.Stringer
 	// setUp makes the volume in dir, where kubelet keeps the volume's files, and
 	// returns where its content is: a directory, or a file or device of the host.
-	setUp(dir string) (path string, err error)
+	setUp(dir string, m *making) (path string, err error)
 	// plugin is the plugin's name as kubelet's directories have it.
 	plugin() string
 }

@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 
@@ -12,11 +13,35 @@ import (
 type Made struct {
 	Mounts  []*runtimeapi.Mount
 	Devices []*runtimeapi.Device
+	// From says, by host path, what a volume is made of.
+	From map[string]string
+}
+
+// making is a set-up under way.
+type making struct {
+	// pretend keeps it from mounting anything, and from making anything beside
+	// the pod's directory: what is not on this machine is taken to be on another.
+	pretend bool
+	notes   []string
+}
+
+func (m *making) note(format string, args ...any) {
+	m.notes = append(m.notes, fmt.Sprintf(format, args...))
 }
 
 // SetUp makes the volumes in dir, the pod's own directory. What an error leaves
 // is removed with that directory.
-func (p *Pod) SetUp(dir string) (*Made, error) {
+func (p *Pod) SetUp(dir string) (*Made, error) { return p.setUp(dir, &making{}) }
+
+// Pretend is SetUp for a look at what would be made. It needs no privileges, and
+// all of it is a plain tree in dir. The notes say what is missing here.
+func (p *Pod) Pretend(dir string) (made *Made, notes []string, err error) {
+	m := &making{pretend: true}
+	made, err = p.setUp(dir, m)
+	return made, m.notes, err
+}
+
+func (p *Pod) setUp(dir string, m *making) (*Made, error) {
 	paths := map[string]string{}
 	for _, name := range p.order {
 		s := p.sources[name]
@@ -24,7 +49,7 @@ func (p *Pod) SetUp(dir string) (*Made, error) {
 		if _, is := s.(block); is {
 			at = "volumeDevices"
 		}
-		where, err := s.setUp(filepath.Join(dir, at, s.plugin(), pvName(name, s)))
+		where, err := s.setUp(filepath.Join(dir, at, s.plugin(), pvName(name, s)), m)
 		if err != nil {
 			return nil, fmt.Errorf("volume %s: %w", name, err)
 		}
@@ -35,7 +60,26 @@ func (p *Pod) SetUp(dir string) (*Made, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Made{Mounts: mounts, Devices: p.devices(c, paths)}, nil
+	made := &Made{Mounts: mounts, Devices: p.devices(c, paths), From: p.from(paths)}
+	for i, m := range mounts { // one for each of the manifest's
+		if v := c.VolumeMounts[i]; v.SubPath != "" || v.SubPathExpr != "" {
+			made.From[m.HostPath] = fmt.Sprintf("volume %s: %s, its %s", v.Name, p.sources[v.Name], cmp.Or(v.SubPath, v.SubPathExpr))
+		}
+	}
+	return made, nil
+}
+
+// from is in words what is at paths, also where links lead to.
+func (p *Pod) from(paths map[string]string) map[string]string {
+	words := map[string]string{}
+	for name, where := range paths {
+		text := fmt.Sprintf("volume %s: %s", name, p.sources[name])
+		words[where] = text
+		if real, err := filepath.EvalSymlinks(where); err == nil {
+			words[real] = text
+		}
+	}
+	return words
 }
 
 func (p *Pod) isReadOnly(volume string) bool {

@@ -336,10 +336,51 @@ func TestHostPathTypes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch _, err = source.setUp(""); {
+		switch _, err = source.setUp("", &making{}); {
 		case c.want == "" && err != nil, c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s %s: %v, want %q", c.kind, c.path, err, c.want)
 		}
+	}
+}
+
+// A look needs no privileges, and makes nothing outside its directory.
+func TestPretend(t *testing.T) {
+	host := t.TempDir()
+	p, err := newPod(t, `
+volumes:
+- {name: m, emptyDir: {medium: Memory}}
+- {name: h, hostPath: {path: `+host+`/new, type: DirectoryOrCreate}}
+- {name: f, hostPath: {path: `+host+`/file, type: File}}
+- {name: b, persistentVolumeClaim: {claimName: disk}}
+- {name: x, flexVolume: {driver: virtlet/flexvolume_driver, options: {type: qcow2}}}
+containers:
+- name: vm
+  volumeMounts: [{name: m, mountPath: /m}, {name: h, mountPath: /h}, {name: f, mountPath: /f}, {name: x, mountPath: /x}]
+  volumeDevices: [{name: b, devicePath: /dev/b}]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.sources["b"].(*blockVolume).path = host + "/disk"
+	dir := filepath.Join(t.TempDir(), "pods", uid)
+	made, notes, err := p.Pretend(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(notes) != 2 || !strings.Contains(notes[0], "file") || !strings.Contains(notes[1], "disk") {
+		t.Errorf("%q", notes)
+	}
+	if info, err := os.Stat(made.Devices[0].HostPath); err != nil || info.Size() != 1<<30 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if list, err := flexvolume.List(flexvolume.PodDir(filepath.Dir(dir), uid)); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if left, _ := os.ReadDir(host); len(left) > 0 {
+		t.Errorf("made on the machine: %v", left)
+	}
+	if mounts, err := mountsBelow(dir); len(mounts) > 0 || err != nil {
+		t.Errorf("mounted: %v, %v", mounts, err)
 	}
 }
 
