@@ -37,8 +37,10 @@ type Address struct {
 }
 
 // Route to a destination. Without a Gateway, that of an address of the same
-// family is used; if there is none, the route cannot be told to cloud-init,
-// which knows only routes with a gateway, and is left out.
+// family is used. cloud-init cannot be told of routes without any gateway, nor
+// of gateways outside the networks of the interface's addresses, such as
+// Calico's 169.254.1.1: it is told to use DHCP for that family instead, which
+// can say both.
 type Route struct {
 	Destination netip.Prefix
 	Gateway     netip.Addr
@@ -84,6 +86,7 @@ type plan struct {
 	haveDefault4, haveDefault6 bool
 }
 
+// routes returns the routes of each address, those that can be told.
 func (p *plan) routes(in Interface) [][]Route {
 	byAddress := make([][]Route, len(in.Addresses))
 	for _, r := range in.Routes {
@@ -91,10 +94,7 @@ func (p *plan) routes(in Interface) [][]Route {
 		if i < 0 {
 			continue
 		}
-		if !r.Gateway.IsValid() {
-			r.Gateway = in.Addresses[i].Gateway
-		}
-		if !r.Gateway.IsValid() || p.secondDefault(r.Destination) {
+		if r = in.complete(r); p.secondDefault(r.Destination) || in.asks(is4(r.Destination)) {
 			continue
 		}
 		byAddress[i] = append(byAddress[i], r)
@@ -102,15 +102,60 @@ func (p *plan) routes(in Interface) [][]Route {
 	return byAddress
 }
 
+// complete gives a route the gateway of its address, if it has none itself.
+func (in Interface) complete(r Route) Route {
+	if i := in.addressFor(r); i >= 0 && !r.Gateway.IsValid() {
+		r.Gateway = in.Addresses[i].Gateway
+	}
+	return r
+}
+
+// asks tells whether the guest is to use DHCP for a family: its routes cannot
+// be told otherwise.
+func (in Interface) asks(v4 bool) bool {
+	addressed := slices.ContainsFunc(in.Addresses, func(a Address) bool { return is4(a.Prefix) == v4 })
+	return addressed && slices.ContainsFunc(in.Routes, func(r Route) bool {
+		return is4(r.Destination) == v4 && !in.reaches(in.complete(r).Gateway)
+	})
+}
+
+// reaches tells whether a gateway is in the network of an address.
+func (in Interface) reaches(gateway netip.Addr) bool {
+	if gateway.Is6() && gateway.IsLinkLocalUnicast() {
+		return true
+	}
+	return slices.ContainsFunc(in.Addresses, func(a Address) bool { return !a.Prefix.IsSingleIP() && a.Prefix.Contains(gateway) })
+}
+
+// statics are the addresses that are told, and not asked for by DHCP, by their
+// index. DHCPv4 gives the first address only.
+func (in Interface) statics() []int {
+	var all []int
+	seen4 := false
+	for i, a := range in.Addresses {
+		v4 := is4(a.Prefix)
+		if !in.asks(v4) || v4 && seen4 {
+			all = append(all, i)
+		}
+		seen4 = seen4 || v4
+	}
+	return all
+}
+
+func is4(p netip.Prefix) bool { return p.Addr().Is4() }
+
 func (in Interface) addressFor(r Route) int {
-	family := func(a Address) bool { return a.Prefix.Addr().Is4() == r.Destination.Addr().Is4() }
+	family := func(a Address) bool { return is4(a.Prefix) == is4(r.Destination) }
 	if r.Gateway.IsValid() {
 		if i := slices.IndexFunc(in.Addresses, func(a Address) bool { return family(a) && a.Prefix.Contains(r.Gateway) }); i >= 0 {
 			return i
 		}
 		return slices.IndexFunc(in.Addresses, family)
 	}
-	return slices.IndexFunc(in.Addresses, func(a Address) bool { return family(a) && a.Gateway.IsValid() })
+	if i := slices.IndexFunc(in.Addresses, func(a Address) bool { return family(a) && a.Gateway.IsValid() }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(in.Addresses, family)
 }
 
 func (p *plan) secondDefault(destination netip.Prefix) bool {

@@ -67,16 +67,28 @@ func (in Interface) osNetworks(routes [][]Route) []osNetwork {
 		return []osNetwork{{Type: "ipv4_dhcp", Routes: []osRoute{}}}
 	}
 	var networks []osNetwork
-	for i, a := range in.Addresses {
-		network := osNetwork{Type: "ipv6", Address: a.Prefix.Addr().String(), Netmask: netmask(a.Prefix), Routes: []osRoute{}}
-		if a.Prefix.Addr().Is4() {
-			network.Type = "ipv4"
+	for _, family := range []struct {
+		v4  bool
+		how string
+	}{{true, "ipv4_dhcp"}, {false, "ipv6_dhcpv6-stateful"}} {
+		if in.asks(family.v4) {
+			networks = append(networks, osNetwork{Type: family.how, Routes: []osRoute{}})
 		}
-		for _, r := range routes[i] {
-			d := r.Destination.Masked()
-			network.Routes = append(network.Routes, osRoute{d.Addr().String(), netmask(d), r.Gateway.String()})
-		}
-		networks = append(networks, network)
+	}
+	for _, i := range in.statics() {
+		networks = append(networks, in.Addresses[i].openStack(routes[i]))
 	}
 	return networks
+}
+
+func (a Address) openStack(routes []Route) osNetwork {
+	network := osNetwork{Type: "ipv6", Address: a.Prefix.Addr().String(), Netmask: netmask(a.Prefix), Routes: []osRoute{}}
+	if is4(a.Prefix) {
+		network.Type = "ipv4"
+	}
+	for _, r := range routes {
+		d := r.Destination.Masked()
+		network.Routes = append(network.Routes, osRoute{d.Addr().String(), netmask(d), r.Gateway.String()})
+	}
+	return network
 }

@@ -59,17 +59,29 @@ func (in Interface) v1Subnets(routes [][]Route) []v1Subnet {
 		return []v1Subnet{{Type: "dhcp"}}
 	}
 	var subnets []v1Subnet
-	for i, a := range in.Addresses {
-		s := v1Subnet{Type: "static6", Address: a.Prefix.String()}
-		if a.Prefix.Addr().Is4() {
-			s = v1Subnet{Type: "static", Address: a.Prefix.Addr().String(), Netmask: netmask(a.Prefix)}
+	for _, family := range []struct {
+		v4  bool
+		how string
+	}{{true, "dhcp"}, {false, "dhcp6"}} {
+		if in.asks(family.v4) {
+			subnets = append(subnets, v1Subnet{Type: family.how})
 		}
-		for _, r := range routes[i] {
-			s.Routes = append(s.Routes, r.v1())
-		}
-		subnets = append(subnets, s)
+	}
+	for _, i := range in.statics() {
+		subnets = append(subnets, in.Addresses[i].v1(routes[i]))
 	}
 	return subnets
+}
+
+func (a Address) v1(routes []Route) v1Subnet {
+	s := v1Subnet{Type: "static6", Address: a.Prefix.String()}
+	if is4(a.Prefix) {
+		s = v1Subnet{Type: "static", Address: a.Prefix.Addr().String(), Netmask: netmask(a.Prefix)}
+	}
+	for _, r := range routes {
+		s.Routes = append(s.Routes, r.v1())
+	}
+	return s
 }
 
 func (r Route) v1() v1Route {

@@ -63,10 +63,27 @@ func fullSeed(t ImageType) Seed {
 					Routes: []Route{
 						{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("192.168.7.1")}, // a second default
 						{netip.MustParsePrefix("172.16.5.0/24"), netip.MustParseAddr("192.168.7.1")},
-						{netip.MustParsePrefix("172.17.0.0/16"), netip.Addr{}}, // nothing to send it to
 					},
 				},
 				{Name: "eth2", MAC: mac("02:00:00:00:00:03")},
+				{ // as Calico has it
+					Name: "eth3", MAC: mac("02:00:00:00:00:04"), MTU: 9000,
+					Addresses: []Address{
+						{netip.MustParsePrefix("10.5.0.7/32"), netip.Addr{}},
+						{netip.MustParsePrefix("fd00:5::7/128"), netip.Addr{}},
+						{netip.MustParsePrefix("10.5.0.8/32"), netip.Addr{}},
+					},
+					Routes: []Route{
+						{netip.MustParsePrefix("169.254.1.1/32"), netip.Addr{}},
+						{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("169.254.1.1")},
+						{netip.MustParsePrefix("fd00:6::/64"), netip.MustParseAddr("fe80::1")},
+					},
+				},
+				{ // as the ptp plugin has it
+					Name: "eth4", MAC: mac("02:00:00:00:00:05"),
+					Addresses: []Address{{netip.MustParsePrefix("fd00:7::7/128"), netip.Addr{}}},
+					Routes:    []Route{{netip.MustParsePrefix("fd00:8::/64"), netip.MustParseAddr("fd00:7::1")}},
+				},
 			},
 			Nameservers: []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("fd00::a")},
 			Search:      []string{"default.svc.cluster.local", "cluster.local"},
@@ -195,7 +212,7 @@ func TestRoutesGoToTheirSubnet(t *testing.T) {
 		},
 		Routes: []Route{
 			{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParseAddr("10.0.1.7")},
-			{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("169.254.1.1")},
+			{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("10.0.0.1")},
 			{netip.MustParsePrefix("0.0.0.0/0"), netip.Addr{}},
 			{netip.MustParsePrefix("10.8.3.4/16"), netip.Addr{}},
 			{netip.MustParsePrefix("fd00::/64"), netip.MustParseAddr("fd00::1")},
@@ -204,7 +221,7 @@ func TestRoutesGoToTheirSubnet(t *testing.T) {
 	n := NetworkConfig{Interfaces: []Interface{in}}
 	got := n.version1().Config[0].(v1Physical).Subnets
 	want := []v1Subnet{
-		{Type: "static", Address: "10.0.0.2", Netmask: "255.255.255.0", Routes: []v1Route{{"0.0.0.0", "0.0.0.0", "169.254.1.1"}}},
+		{Type: "static", Address: "10.0.0.2", Netmask: "255.255.255.0", Routes: []v1Route{{"0.0.0.0", "0.0.0.0", "10.0.0.1"}}},
 		{Type: "static", Address: "10.0.1.2", Netmask: "255.255.255.0", Routes: []v1Route{{"10.9.0.0", "255.255.0.0", "10.0.1.7"}, {"10.8.0.0", "255.255.0.0", "10.0.1.1"}}},
 	}
 	if !reflect.DeepEqual(got, want) {
