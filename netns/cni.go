@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
@@ -55,10 +56,24 @@ func capabilityArgs(p Pod) map[string]any {
 		}
 		args["portMappings"] = mappings
 	}
+	if len(p.IPs) > 0 {
+		args["ips"] = p.IPs
+	}
+	if mac := p.firstMAC(); mac != nil {
+		args["mac"] = mac.String()
+	}
 	if !p.DNS.IsZero() {
 		args["dns"] = map[string]any{"servers": p.DNS.Servers, "searches": p.DNS.Searches, "options": p.DNS.Options}
 	}
 	return args
+}
+
+// firstMAC is the address to ask for.
+func (p Pod) firstMAC() HardwareAddr {
+	if p.MAC != nil {
+		return p.MAC
+	}
+	return p.KeepMACs[firstInterface]
 }
 
 // attach runs ADD. The result is cached by libcni.
@@ -125,6 +140,28 @@ func (m *Manager) Status(ctx context.Context) error {
 		return err
 	}
 	if err := m.cni(m.newExec()).GetStatusNetworkList(ctx, list); err != nil {
+		return pluginFailure(list.Name, err)
+	}
+	return nil
+}
+
+// GC has the plugins give up what they hold for pods that are not attached any more (GC, CNI 1.1; older networks know no
+// such thing). The plugins are told of the pods of this Manager only, and take all others for gone: it must not be called
+// where another runtime uses the same networks.
+func (m *Manager) GC(ctx context.Context) error {
+	list, _, err := loadConfig(m.o.ConfDir)
+	if err != nil {
+		return err
+	}
+	pods, err := m.Attachments()
+	if err != nil {
+		return err
+	}
+	args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
+	for _, p := range pods {
+		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: p.ID, IfName: firstInterface})
+	}
+	if err := m.cni(m.newExec()).GCNetworkList(ctx, list, args); err != nil {
 		return pluginFailure(list.Name, err)
 	}
 	return nil

@@ -18,6 +18,8 @@ var (
 	ErrBadResult = errors.New("unusable CNI result")
 	// ErrUnsupportedLink: the plugins made a link of a kind that cannot carry a guest.
 	ErrUnsupportedLink = errors.New("unsupported kind of link")
+	// ErrNotGranted: the plugins cannot give, or have not given, an address that the pod must have.
+	ErrNotGranted = errors.New("not granted by the CNI plugins")
 	// ErrUndo: a failed Setup could not be undone completely. Teardown finishes the work.
 	ErrUndo = errors.New("not everything could be undone")
 )

@@ -70,11 +70,13 @@ func TestKindsOfLinks(t *testing.T) {
 	}
 }
 
-// TestRealMacvlan takes the plugin that is in use.
-func TestRealMacvlan(t *testing.T) {
-	n := newNode(t, func(n *testNode) string {
-		return conflist(fmt.Sprintf(`{"type":"macvlan","master":"up%d","mtu":1400,"ipam":%s}`, n.number, n.ipamConf()))
-	})
+func macvlanNet(n *testNode) string {
+	return conflist(fmt.Sprintf(`{"type":"macvlan","master":"up%d","mtu":1400,"ipam":%s}`, n.number, n.ipamConf()))
+}
+
+// uplink makes the link that macvlan's are on, and the gateway behind it.
+func (n *testNode) uplink() {
+	n.t.Helper()
 	l, err := openLinks()
 	n.must(err)
 	defer l.Close()
@@ -90,6 +92,12 @@ func TestRealMacvlan(t *testing.T) {
 			n.must(l.AddrAdd(link, &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(n.gateway(), 24))}))
 		}
 	}
+}
+
+// TestRealMacvlan takes the plugin that is in use.
+func TestRealMacvlan(t *testing.T) {
+	n := newNode(t, macvlanNet)
+	n.uplink()
 	network := n.setup(testPod(1))
 	nic := network.Interfaces()[0]
 	guest := newGuest(t, n, network, 0)

@@ -1,8 +1,10 @@
 package netns
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 )
 
 // Plumbing is how frames pass between a link of the plugins and the guest.
@@ -62,6 +64,11 @@ func (l *links) wire(p *plannedNIC, tap int, want Plumbing) error {
 func (l *links) redirect(p *plannedNIC, tap int) error {
 	p.nic.Plumbing = PlumbingRedirect
 	link := p.observed.link
+	if !bytes.Equal(p.nic.MAC, link.Attrs().HardwareAddr) {
+		if err := l.LinkSetHardwareAddr(link, net.HardwareAddr(p.nic.MAC)); err != nil {
+			return fmt.Errorf("keep MAC address %s: %w", p.nic.MAC, err)
+		}
+	}
 	if err := l.redirectIngress(tap, link.Attrs().Index); err != nil {
 		return err
 	}

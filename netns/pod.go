@@ -34,6 +34,14 @@ type Pod struct {
 	// plugins document. They go to those plugins only that declare the capability.
 	Capabilities map[string]any `json:"capabilities,omitempty"`
 
+	// IPs are addresses that the pod is to have, each with or without its prefix, and MAC is the address that its first link
+	// is to have. Setup fails with ErrNotGranted unless a plugin declares the capability "ips" or "mac" and grants it.
+	IPs []string     `json:"ips,omitempty"`
+	MAC HardwareAddr `json:"mac,omitempty"`
+	// KeepMACs are the addresses that the guest's NICs had before, by the names of the links, as after a reboot of the node.
+	// Plugins with the capability "mac" are asked for the first link's; links that come with others are given these.
+	KeepMACs map[string]HardwareAddr `json:"keepMACs,omitempty"`
+
 	// Queues is the number of queue pairs each tap is made for; 0 means 1.
 	Queues int `json:"queues,omitempty"`
 }

@@ -19,7 +19,7 @@ func save(nics []*plannedNIC) []savedLink {
 	for _, p := range nics {
 		saved = append(saved, savedLink{
 			Name:      p.nic.Name,
-			MAC:       p.nic.MAC,
+			MAC:       HardwareAddr(p.observed.link.Attrs().HardwareAddr),
 			Addresses: p.observed.addresses,
 			Routes:    p.observed.routes,
 			AllMulti:  p.observed.link.Attrs().Allmulti != 0,

@@ -37,6 +37,9 @@ func (m *Manager) Setup(ctx context.Context, p Pod) (_ *Network, err error) {
 	if err := m.checkPlugins(list); err != nil {
 		return nil, err
 	}
+	if err := p.checkDemands(list); err != nil {
+		return nil, err
+	}
 	s := &setup{m: m, list: list, path: m.netnsPath(p), journal: attachment{Pod: p, Network: saveConfig(list)}}
 	network, err := s.run(ctx)
 	if err != nil {
@@ -201,6 +204,10 @@ func (s *setup) plan(result *types100.Result) ([]*plannedNIC, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network %q (%s): %w", s.list.Name, pluginNames(s.list), err)
 	}
+	if err := s.journal.Pod.checkGranted(s.list, result, nics); err != nil {
+		return nil, err
+	}
+	s.journal.Pod.keepMACs(nics)
 	return nics, nil
 }
 

@@ -23,6 +23,7 @@ type Config struct {
 	// NetworkPlumbing is one of netns.Plumbing's values.
 	NetworkPlumbing string
 	VhostNet        bool
+	CNIGC           bool
 	// KubeletRootDir has the pods' volumes, RawDevices is a disks.Whitelist.
 	KubeletRootDir, RawDevices string
 	QEMUBinary                 string

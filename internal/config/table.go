@@ -35,6 +35,8 @@ func table(c *Config) []setting {
 			usage:   "directories of CNI plugins, searched in this order"},
 		{name: "cni-timeout", value: duration(&c.CNITimeout, 90*time.Second, time.Second),
 			usage: "how long one CNI plugin may run before it is killed"},
+		{name: "cni-gc", value: boolean(&c.CNIGC, false),
+			usage: "whether CNI plugins of version 1.1 are told at the start to release what belongs to no pod of ours; no other runtime may use the same CNI networks then"},
 		{name: "netns-dir", value: path(&c.NetnsDir, "/run/netns"),
 			usage: "directory in which network namespaces are pinned"},
 		{name: "network-plumbing", value: choice(&c.NetworkPlumbing, "auto", "redirect", "bridge"),

@@ -150,6 +150,7 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		StateDir:        cfg.StateDir,
 		NetnsDir:        cfg.NetnsDir,
 		VhostNet:        cfg.VhostNet,
+		CNIGC:           cfg.CNIGC,
 		KubeletPods:     filepath.Join(cfg.KubeletRootDir, "pods"),
 		RawDevices:      rawDevices,
 		Credential:      credential,

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/containerd/errdefs"
@@ -33,7 +34,9 @@ func networkPod(rec *store.Sandbox) netns.Pod {
 	pod.DNS.Servers, _ = dnsServers(cfg) // checked before there was a record
 	pod.DNS.Searches = cfg.GetDnsConfig().GetSearches()
 	pod.DNS.Options = cfg.GetDnsConfig().GetOptions()
-	pod.Queues = queues(cfg)
+	if spec, err := vmpod.ParseSandbox(cfg); err == nil { // others were refused before there was a record
+		askPlugins(&pod, spec)
+	}
 	for _, m := range cfg.GetPortMappings() {
 		// CRI: a host port of 0 is none.
 		if m.GetHostPort() > 0 {
@@ -48,14 +51,59 @@ func networkPod(rec *store.Sandbox) netns.Pod {
 	return pod
 }
 
-// queues is how many queue pairs a NIC has: one for each virtual processor, as
-// far as that is of use.
-func queues(cfg *runtimeapi.PodSandboxConfig) int {
-	spec, err := vmpod.ParseSandbox(cfg)
-	if err != nil {
-		return 1 // refused before there was a record
+// askPlugins adds what annotations ask for. A NIC has a queue pair for each
+// virtual processor, as far as that is of use.
+func askPlugins(pod *netns.Pod, spec *vmpod.Pod) {
+	pod.Queues = min(spec.VCPUs, netns.MaxQueues)
+	n := spec.Network
+	pod.IPs = n.IPs
+	if n.MAC != "" {
+		_ = pod.MAC.UnmarshalText([]byte(n.MAC)) // the parser accepts no other
 	}
-	return min(spec.VCPUs, netns.MaxQueues)
+	bandwidth := map[string]uint64{}
+	if n.IngressRate > 0 {
+		bandwidth["ingressRate"], bandwidth["ingressBurst"] = n.IngressRate, bandwidthBurst
+	}
+	if n.EgressRate > 0 {
+		bandwidth["egressRate"], bandwidth["egressBurst"] = n.EgressRate, bandwidthBurst
+	}
+	if len(bandwidth) > 0 {
+		pod.Capabilities = map[string]any{"bandwidth": bandwidth}
+	}
+}
+
+// bandwidthBurst is kubelet's choice, in bits: there is no annotation for it.
+const bandwidthBurst = math.MaxInt32
+
+// keepMACs finds the MAC addresses of an earlier sandbox of the pod, so that a
+// guest whose node was rebooted finds its interfaces as it knows them.
+func (r *Runtime) keepMACs(p *pod) map[string]netns.HardwareAddr {
+	var latest *store.Sandbox
+	for _, other := range r.allPods() {
+		rec := other.record()
+		if other != p && other.uid() == p.uid() && rec.Phase != store.SandboxReady && len(rec.MACs) > 0 &&
+			(latest == nil || rec.Created.After(latest.Created)) {
+			latest = rec
+		}
+	}
+	macs := map[string]netns.HardwareAddr{}
+	if latest != nil {
+		for name, text := range latest.MACs {
+			var mac netns.HardwareAddr
+			if mac.UnmarshalText([]byte(text)) == nil {
+				macs[name] = mac
+			}
+		}
+	}
+	return macs
+}
+
+func macsOf(n *netns.Network) map[string]string {
+	macs := map[string]string{}
+	for _, link := range n.Interfaces() {
+		macs[link.Name] = link.MAC.String()
+	}
+	return macs
 }
 
 func dnsServers(cfg *runtimeapi.PodSandboxConfig) ([]netip.Addr, error) {

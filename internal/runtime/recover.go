@@ -53,6 +53,8 @@ func (r *Runtime) Recover(ctx context.Context) error {
 		return err
 	}
 	r.resume(ctx)
+	r.wg.Go(r.watchNetworks)
+	r.wg.Go(func() { r.checkNetworks(r.background) })
 	return nil
 }
 

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -133,7 +134,7 @@ func TestReboot(t *testing.T) {
 	n := newTestNode(t)
 	n.image("ignores", guestIgnores)
 	sandbox, id := n.boot("ignores")
-	before := n.rootOf(sandbox)
+	before, mac := n.rootOf(sandbox), n.macOf(sandbox)
 	n.signal(id, syscall.SIGKILL)
 	n.close()
 	n.must(os.RemoveAll(n.path("run")))
@@ -162,8 +163,55 @@ func TestReboot(t *testing.T) {
 	if !os.SameFile(before, n.rootOf(next)) {
 		t.Error("the disk was lost")
 	}
+	if got := n.macOf(next); got != mac {
+		t.Errorf("the guest's MAC address was %s and is %s", mac, got)
+	}
 	n.must(n.RemoveSandbox(t.Context(), sandbox))
 	n.removePod(next)
+}
+
+// macOf is the address of a pod's NIC.
+func (n *testNode) macOf(sandbox string) string {
+	n.t.Helper()
+	p, err := n.pod(sandbox)
+	n.must(err)
+	return p.network().Interfaces()[0].MAC.String()
+}
+
+// A namespace that is taken away from under a pod makes it NOTREADY, and
+// kubelet's clean-up works as ever; so does a link that was missing at a start.
+func TestNetworksThatAreTakenAway(t *testing.T) {
+	n := newTestNode(t)
+	ready := func(id string) bool {
+		s, err := n.Sandbox(id)
+		n.must(err)
+		return s.Ready
+	}
+	stays, first, second := n.run(n.podConfig()), n.run(n.podConfig()), n.run(n.podConfig())
+	p, err := n.pod(first)
+	n.must(err)
+	path := n.path("netns", p.record().NetnsName)
+	n.must(syscall.Unmount(path, syscall.MNT_DETACH))
+	n.must(os.Remove(path))
+	n.eventually("the first sandbox is not ready", func() bool { return !ready(first) })
+
+	p, err = n.pod(second)
+	n.must(err)
+	out, err := exec.Command("nsenter", "--net="+n.path("netns", p.record().NetnsName), "ip", "link", "del", "eth0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	n.close()
+	n.open()
+	n.must(n.Recover(t.Context()))
+	n.eventually("the second sandbox is not ready", func() bool { return !ready(second) })
+	if !ready(stays) {
+		t.Error("a sandbox that lost nothing is not ready")
+	}
+	for _, id := range []string{stays, first, second} {
+		n.must(n.RemoveSandbox(t.Context(), id))
+	}
+	n.wantClean()
 }
 
 func unmountAll(dir string) error {

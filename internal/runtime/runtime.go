@@ -53,6 +53,9 @@ type Options struct {
 	RunDir, StateDir string
 	// NetnsDir is where network namespaces are pinned.
 	NetnsDir string
+	// CNIGC lets CNI plugins release, at the start, what pods of no record
+	// hold: only where no other runtime uses the same networks.
+	CNIGC bool
 	// VhostNet lets the kernel move the packets of VMs where it can.
 	VhostNet bool
 	// KubeletPods is kubelet's directory of pods, with their FlexVolumes.

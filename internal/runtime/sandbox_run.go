@@ -136,7 +136,9 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 		return err
 	}
 	defer p.lock.release()
-	n, err := r.Network.Setup(ctx, networkPod(p.record()))
+	pod := networkPod(p.record())
+	pod.KeepMACs = r.keepMACs(p)
+	n, err := r.Network.Setup(ctx, pod)
 	if err != nil {
 		return fmt.Errorf("network of pod %s: %w", sandboxName(p.config()), err)
 	}
@@ -144,7 +146,7 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 	raw, err := json.Marshal(n.Record())
 	if err == nil {
 		err = r.updatePod(p, func(s *store.Sandbox) {
-			s.Phase, s.Network, s.IPs = store.SandboxReady, raw, n.IPs()
+			s.Phase, s.Network, s.IPs, s.MACs = store.SandboxReady, raw, n.IPs(), macsOf(n)
 		})
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
 )
@@ -30,7 +31,8 @@ func TestQueuesFollowProcessors(t *testing.T) {
 		if count != "" {
 			cfg.Annotations["VirtletVCPUCount"] = count
 		}
-		if got := queues(cfg); got != want {
+		rec := &store.Sandbox{Config: store.Message[*runtimeapi.PodSandboxConfig]{M: cfg}}
+		if got := networkPod(rec).Queues; got != want {
 			t.Errorf("%q processors: %d queues, want %d", count, got, want)
 		}
 	}

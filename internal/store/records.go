@@ -35,6 +35,8 @@ type Sandbox struct {
 	Network json.RawMessage `json:",omitempty"`
 	// IPs stay known when the network is gone.
 	IPs []netip.Addr `json:",omitempty"`
+	// MACs are the guest's addresses by the names of the pod's links; later sandboxes of the pod keep them.
+	MACs map[string]string `json:",omitempty"`
 	// Base is the digest of the image below the pod's root disk, "" while there is no disk.
 	Base string `json:",omitempty"`
 }

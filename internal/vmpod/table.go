@@ -137,5 +137,33 @@ func annotations() []annotation {
 			effect:   "Leaves the network out of what cloud-init is told, so that the guest asks by DHCP.",
 			example:  "true",
 		},
+		{
+			name: "kubernetes.io/ingress-bandwidth", set: setIngress,
+			accepted: "bits per second as a Kubernetes quantity, 1k to 1P",
+			initial:  "no bound",
+			effect:   "What comes to the pod is slowed down to this. It needs a CNI plugin with the capability `bandwidth`; without one it has no effect, as for containers.",
+			example:  "100M",
+		},
+		{
+			name: "kubernetes.io/egress-bandwidth", set: setEgress,
+			accepted: "bits per second as a Kubernetes quantity, 1k to 1P",
+			initial:  "no bound",
+			effect:   "What the pod sends is slowed down to this, in the same way.",
+			example:  "100M",
+		},
+		{
+			name: "qemulet.io/ips", set: setIPs,
+			accepted: "up to 16 addresses, with or without their prefixes, separated by commas",
+			initial:  "what the CNI plugins choose",
+			effect:   "The pod's addresses. It needs a CNI plugin with the capability `ips`; without one, or if the pod gets other addresses, its sandbox is not made.",
+			example:  "10.10.0.7/24, fd00::7/64",
+		},
+		{
+			name: "qemulet.io/mac", set: setMAC,
+			accepted: "six octets, not those of a group",
+			initial:  "what the CNI plugins choose",
+			effect:   "The MAC address of the pod's first interface. It needs a CNI plugin with the capability `mac`; without one, or if the interface gets another address, the pod's sandbox is not made.",
+			example:  "0a:58:0a:0a:00:07",
+		},
 	}
 }

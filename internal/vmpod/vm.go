@@ -42,6 +42,8 @@ type Settings struct {
 	ChownShares bool
 	// SystemUUID is what VirtletSystemUUID says, lower case, or empty.
 	SystemUUID string
+	// Network is what is asked of the pod's CNI plugins.
+	Network Network
 	// CloudInit is what the guest is told at its first boot.
 	CloudInit CloudInit
 	// Sources are the objects that more of it comes from.
