@@ -77,6 +77,7 @@ mounts:
 // The real cloud-init of a real Debian takes all that a pod can say: disk, users, files, variables, mounts, commands, network.
 func TestDebianCloudInit(t *testing.T) {
 	t.Parallel()
+	var remove func()
 	vm, run := debian(t, "bookworm", func(vm *node.VM) {
 		delete(vm.Pod.Annotations, "VirtletDiskDriver")
 		vm.Pod.Annotations["VirtletRootVolumeSize"] = "3Gi"
@@ -84,6 +85,10 @@ func TestDebianCloudInit(t *testing.T) {
 		vm.Config.Envs = []*runtimeapi.KeyValue{{Key: "COLOUR", Value: []byte("green")}, {Key: "TWO", Value: []byte(`a "b" $c`)}}
 		vm.Config.Devices = []*runtimeapi.Device{{ContainerPath: "/dev/data", HostPath: ext4File(t, vm.Node, map[string]string{"there": "on the volume"}), Permissions: "rw"}}
 		debianMounts(t, vm)
+		vm.Pod.Annotations["VirtletFilesFromDataSource"] = "configmap/files"
+		remove = vm.BringObjects(t, node.ConfigMap("files", map[string]string{
+			"motd": "before the first boot\n", "motd_path": "/etc/motd", "motd_encoding": "plain",
+			"run": "IyEvYmluL3NoCg==", "run_path": "/var/lib/deep/run.sh"}))
 	})
 	n := vm.Node
 	is := func(command, want string) {
@@ -95,6 +100,8 @@ func TestDebianCloudInit(t *testing.T) {
 	is("hostname", "bookworm")
 	is("hostname -f", "bookworm.web.default.svc.cluster.local")
 	is("sudo stat -c %a /etc/told && sudo cat /etc/told", "640\nby cloud-init")
+	is("cat /etc/motd /var/lib/deep/run.sh && stat -c %a:%U:%G /var/lib/deep /var/lib/deep/run.sh",
+		"before the first boot\n#!/bin/sh\n755:root:root\n644:root:root")
 	matches(t, "root file system", run("df -B1M --output=size / | tail -n 1"), `^(2[89]|30)[0-9][0-9]$`)
 	matches(t, "processors", run("nproc"), `^2$`)
 	mentions(t, run("ip -4 addr show"), vm.IP(t)+"/24")
@@ -128,6 +135,7 @@ func TestDebianCloudInit(t *testing.T) {
 		t.Errorf("exit code %d, reason %q, message %q", s.ExitCode, s.Reason, s.Message)
 	}
 	vm.Remove(t)
+	remove()
 	n.NoLeaks(t)
 }
 
