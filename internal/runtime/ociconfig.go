@@ -51,8 +51,8 @@ func (r *Runtime) ociSpec(v *vm, plan *plan) *specs.Spec {
 	}
 }
 
-// ociMounts are the volumes' disks: what is behind them on the host, and where
-// the guest has them.
+// ociMounts are the volumes' disks and shares: what is behind them on the host,
+// and where the guest has them. What cloud-init copies is no mount.
 func (v *volumes) ociMounts() []specs.Mount {
 	var all []specs.Mount
 	for _, d := range v.disks {
@@ -61,6 +61,13 @@ func (v *volumes) ociMounts() []specs.Mount {
 			m.Source = "rbd:" + d.RBD.Pool + "/" + d.RBD.Image
 		}
 		if d.ReadOnly {
+			m.Options = append(m.Options, "ro")
+		}
+		all = append(all, m)
+	}
+	for _, s := range v.shares {
+		m := specs.Mount{Destination: s.guest, Type: "9p", Source: s.path, Options: []string{"tag=" + s.Tag}}
+		if s.ReadOnly {
 			m.Options = append(m.Options, "ro")
 		}
 		all = append(all, m)
