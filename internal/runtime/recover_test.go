@@ -135,18 +135,7 @@ func TestReboot(t *testing.T) {
 	n.image("ignores", guestIgnores)
 	sandbox, id := n.boot("ignores")
 	before, mac := n.rootOf(sandbox), n.macOf(sandbox)
-	n.signal(id, syscall.SIGKILL)
-	n.close()
-	n.must(os.RemoveAll(n.path("run")))
-	n.must(unmountAll(n.path("netns")))
-	db, err := store.Open(n.path("db"))
-	n.must(err)
-	n.must(db.SetBootID("another boot"))
-	n.containerRecord(db, id, func(c *store.Container) { c.Phase = store.ContainerRunning })
-	n.must(db.Close())
-	n.open()
-	n.must(n.Recover(t.Context()))
-
+	n.reboot(id)
 	n.wantState(id, exited, "NodeReboot")
 	if s, _ := n.Sandbox(sandbox); s.Ready {
 		t.Error("the sandbox is still ready")
@@ -212,6 +201,22 @@ func TestNetworksThatAreTakenAway(t *testing.T) {
 		n.must(n.RemoveSandbox(t.Context(), id))
 	}
 	n.wantClean()
+}
+
+// reboot takes away what a reboot of the node does, while a VM runs.
+func (n *testNode) reboot(id string) {
+	n.t.Helper()
+	n.signal(id, syscall.SIGKILL)
+	n.close()
+	n.must(os.RemoveAll(n.path("run")))
+	n.must(unmountAll(n.path("netns")))
+	db, err := store.Open(n.path("db"))
+	n.must(err)
+	n.must(db.SetBootID("another boot"))
+	n.containerRecord(db, id, func(c *store.Container) { c.Phase = store.ContainerRunning })
+	n.must(db.Close())
+	n.open()
+	n.must(n.Recover(n.t.Context()))
 }
 
 func unmountAll(dir string) error {

@@ -370,6 +370,41 @@ func TestPersistentRootInterrupted(t *testing.T) {
 	n.removePod(sandbox)
 }
 
+// After a reboot the pod's next VM has the same volumes and the same root device.
+func TestVolumesAfterReboot(t *testing.T) {
+	n := newTestNode(t)
+	n.image("ignores", guestIgnores)
+	path := n.file("root", 2<<20)
+	config := func(attempt uint32) *runtimeapi.ContainerConfig {
+		cfg := vmConfig("ignores", attempt)
+		cfg.Devices = []*runtimeapi.Device{device("/", path)}
+		return cfg
+	}
+	pod := n.podConfig()
+	n.flexVolume(pod.Metadata.Uid, "data", `{"type":"qcow2","capacity":"4MiB"}`)
+	sandbox := n.run(pod)
+	id := n.create(sandbox, config(0))
+	n.start(id)
+	volume := n.volumes(id).disks[0].path
+	before, err := os.Stat(volume)
+	n.must(err)
+	n.reboot(id)
+	n.scribble(path, 1<<20, "kept")
+
+	pod.Metadata.Attempt++
+	next := n.run(pod)
+	id = n.create(next, config(1))
+	n.start(id)
+	if after, err := os.Stat(volume); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the volume was made anew: %v", err)
+	}
+	if data, _ := os.ReadFile(path); !bytes.Contains(data, []byte("kept")) {
+		t.Error("the root disk was made anew")
+	}
+	n.must(n.RemoveSandbox(t.Context(), sandbox))
+	n.removePod(next)
+}
+
 // A key is in memory that its user, and no other, can read.
 func TestKeyIsOnlyForQEMU(t *testing.T) {
 	r := &Runtime{Options: Options{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}}
