@@ -32,7 +32,7 @@ unit: deps ## run the tests of the packages only, not the end-to-end ones
 lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
 	@scripts/lint.sh
 
-bench: deps ## measure starts, stops, memory, listing and re-adoption; ARGS=-update writes docs/performance.md
+bench: deps ## measure starts, stops, memory, listing, re-adoption and pulls; ARGS=-update writes docs/performance.md
 	@$(MAKE) -j2 build guest-tiny
 	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./bench $(ARGS)
 

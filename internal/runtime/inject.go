@@ -30,7 +30,9 @@ func (r *Runtime) fillOverlay(ctx context.Context, spec *vmpod.VM, image images.
 			return err
 		}
 		defer backing.Close()
-		return r.inject(ctx, spec, disks.InjectTarget{Disk: overlay, Format: disks.QCow2, Backing: backing})
+		return r.inject(ctx, spec, disks.InjectTarget{
+			Disk: overlay, Format: disks.QCow2, Backing: backing, BackingFormat: disks.Format(image.Format),
+		})
 	}
 }
 
