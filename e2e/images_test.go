@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"net"
@@ -13,7 +16,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -67,12 +72,35 @@ func TestImages(t *testing.T) {
 	for i, name := range []string{"one", "two", "team/three"} {
 		blank(t, n, name, i+1)
 	}
+	t.Run("of an old node", func(t *testing.T) { imagesOfOldNode(t, n) })
 	t.Run("crictl", func(t *testing.T) { imagesByCrictl(t, n) })
 	t.Run("qemulet", func(t *testing.T) { imagesByQemulet(t, n) })
 	t.Run("in use", func(t *testing.T) { imageInUse(t, n) })
+	t.Run("progress", func(t *testing.T) { pullProgress(t, n) })
 	t.Run("metrics", func(t *testing.T) { imageMetrics(t, n) })
 	t.Run("resolve", func(t *testing.T) { resolveImages(t, n) })
 	n.NoLeaks(t)
+}
+
+// A node that ran Virtlet keeps its images: files by digest, links by the name behind virtlet.cloud/.
+func imagesOfOldNode(t *testing.T, n *node.Node) {
+	disk, err := os.ReadFile(node.Guest(t, "tiny"))
+	check(t, err)
+	sum := sha256.Sum256(disk)
+	digest := hex.EncodeToString(sum[:])
+	store := filepath.Join(n.Dir, "state/images")
+	check(t, os.WriteFile(filepath.Join(store, "data", digest), disk, 0o644))
+	check(t, os.Symlink("../data/"+digest, filepath.Join(store, "links", "library%vm")))
+	matches(t, "images", n.Crictl(t, "images"), `virtlet\.cloud/library/vm +latest`)
+	vm := n.NewVM(t, "old", func(vm *node.VM) {
+		vm.Config.Image.Image, vm.Config.Image.UserSpecifiedImage = "virtlet.cloud/library/vm", "virtlet.cloud/library/vm"
+	})
+	vm.Run(t)
+	vm.Remove(t)
+	n.Crictl(t, "rmi", "virtlet.cloud/library/vm@sha256:"+digest)
+	if data := storedFiles(t, n); len(data) != 0 {
+		t.Errorf("left: %v", data)
+	}
 }
 
 // crictlImage is an image as crictl writes it.
@@ -249,19 +277,53 @@ func metrics(t *testing.T, n *node.Node) string {
 	return string(text)
 }
 
-// A download that stands still is seen in the metrics while it does.
-func imageMetrics(t *testing.T, n *node.Node) {
+// halfway serves the image NAME and stops in the middle until goOn is called; half is closed when it is there.
+func halfway(t *testing.T, n *node.Node, name string) (half <-chan struct{}, goOn func()) {
+	t.Helper()
 	disk, err := os.ReadFile(node.Guest(t, "tiny"))
 	check(t, err)
-	half, goOn := make(chan struct{}), make(chan struct{})
-	n.Web.Handle(t, "slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	there, on := make(chan struct{}), make(chan struct{})
+	n.Web.Handle(t, name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(disk)))
 		w.Write(disk[:len(disk)/2])
 		w.(http.Flusher).Flush()
-		close(half)
-		<-goOn
+		close(there)
+		<-on
 		w.Write(disk[len(disk)/2:])
 	}))
+	goOn = sync.OnceFunc(func() { close(on) })
+	t.Cleanup(goOn)
+	return there, goOn
+}
+
+// A bar for a person in a terminal, lines for whoever is none.
+func pullProgress(t *testing.T, n *node.Node) {
+	half, goOn := halfway(t, n, "watched")
+	env := []string{"QEMULET_RUN_DIR=" + filepath.Join(n.Dir, "run"), "QEMULET_STATE_DIR=" + filepath.Join(n.Dir, "state")}
+	pull := []string{node.Binary(t, "qemulet"), "image", "pull", "virtlet.cloud/watched"}
+	terminal := node.InTerminal(t, env, pull...)
+	<-half
+	plain := exec.CommandContext(seconds(t, 60), pull[0], pull[1:]...)
+	plain.Env = append(os.Environ(), env...)
+	lines, err := plain.StderrPipe()
+	check(t, err)
+	check(t, plain.Start())
+	terminal.Expect(`pulling virtlet\.cloud/watched +\[=+ *\] +\d+%`, 20*time.Second)
+	said := bufio.NewScanner(lines)
+	said.Scan()
+	matches(t, "the first line", said.Text(), `^pulling virtlet\.cloud/watched  [0-9.]+ [KM]iB of [0-9.]+ MiB, `)
+	goOn()
+	terminal.Expect(`pulled virtlet\.cloud/watched`, 20*time.Second)
+	terminal.Wait(5 * time.Second)
+	for said.Scan() {
+	}
+	check(t, plain.Wait())
+	n.Crictl(t, "rmi", "virtlet.cloud/watched")
+}
+
+// A download that stands still is seen in the metrics while it does.
+func imageMetrics(t *testing.T, n *node.Node) {
+	half, goOn := halfway(t, n, "slow")
 	done := make(chan error, 1)
 	go func() {
 		_, err := n.Images.PullImage(context.Background(), &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: "virtlet.cloud/slow"}})
@@ -271,7 +333,7 @@ func imageMetrics(t *testing.T, n *node.Node) {
 	text := metrics(t, n)
 	mentions(t, text, `qemulet_image_pulls_in_progress{state="running"} 1`, `qemulet_image_pull_size_bytes{image="virtlet.cloud/slow:latest"}`,
 		`qemulet_image_pull_progress_bytes{image="virtlet.cloud/slow:latest"}`, `qemulet_image_pulls_total{result="failed"} 2`)
-	close(goOn)
+	goOn()
 	check(t, <-done)
 	text = metrics(t, n)
 	mentions(t, text, `qemulet_image_pulls_in_progress{state="running"} 0`, "qemulet_image_store_images 1", `qemulet_image_pull_duration_seconds_count{result="fetched"}`)
