@@ -86,7 +86,8 @@ func TestDebianCloudInit(t *testing.T) {
 		vm.Config.Devices = []*runtimeapi.Device{{ContainerPath: "/dev/data", HostPath: ext4File(t, vm.Node, map[string]string{"there": "on the volume"}), Permissions: "rw"}}
 		debianMounts(t, vm)
 		vm.Pod.Annotations["VirtletFilesFromDataSource"] = "configmap/files"
-		remove = vm.BringObjects(t, node.ConfigMap("files", map[string]string{
+		vm.Pod.Annotations["VirtletCloudInitUserDataSource"] = "secret/base" // the other user-data is merged over it
+		remove = vm.BringObjects(t, node.Secret("base", map[string]string{"write_files": "- {path: /etc/based, content: on an object}"}), node.ConfigMap("files", map[string]string{
 			"motd": "before the first boot\n", "motd_path": "/etc/motd", "motd_encoding": "plain",
 			"run": "IyEvYmluL3NoCg==", "run_path": "/var/lib/deep/run.sh"}))
 	})
@@ -100,6 +101,7 @@ func TestDebianCloudInit(t *testing.T) {
 	is("hostname", "bookworm")
 	is("hostname -f", "bookworm.web.default.svc.cluster.local")
 	is("sudo stat -c %a /etc/told && sudo cat /etc/told", "640\nby cloud-init")
+	is("cat /etc/based", "on an object")
 	is("cat /etc/motd /var/lib/deep/run.sh && stat -c %a:%U:%G /var/lib/deep /var/lib/deep/run.sh",
 		"before the first boot\n#!/bin/sh\n755:root:root\n644:root:root")
 	matches(t, "root file system", run("df -B1M --output=size / | tail -n 1"), `^(2[89]|30)[0-9][0-9]$`)
