@@ -361,7 +361,9 @@ func TestRunDetached(t *testing.T) {
 // A run that was killed leaves its VM, which the next commands find and end.
 func TestRunKilled(t *testing.T) {
 	m := newMachine(t)
-	yaml := m.manifest(t, "orphan", "tiny", "")
+	yaml := m.manifest(t, "orphan", "tiny", "    volumeMounts: [{name: mem, mountPath: /mem}, {name: flex, mountPath: /flex}]\n"+
+		"  volumes:\n  - {name: mem, emptyDir: {medium: Memory}}\n"+
+		"  - {name: flex, flexVolume: {driver: virtlet/flexvolume_driver, options: {type: qcow2, capacity: 8MB}}}\n")
 	c := m.command(t, "run", yaml)
 	said := start(t, m, c)
 	said.wait(t, `Linux version`)

@@ -185,11 +185,11 @@ func checkPath(name string) error {
 	case path.IsAbs(name) || len(name) > 4096 || strings.ContainsRune(name, 0):
 		return errors.New("accepted is a relative path")
 	case strings.HasPrefix(parts[0], ".."):
-		return errors.New("it must not begin with ..")
+		return errors.New("it begins with .., which kubelet keeps for itself")
 	}
 	for _, part := range parts {
 		if part == ".." || len(part) > 255 {
-			return errors.New("accepted is a relative path without .., of parts of at most 255 bytes")
+			return errors.New("accepted is a relative path without .. in it, of parts of at most 255 bytes")
 		}
 	}
 	return nil

@@ -26,7 +26,7 @@ func newHostPath(v *corev1.HostPathVolumeSource) (source, error) {
 	}
 	switch {
 	case !filepath.IsAbs(v.Path) || slices.Contains(strings.Split(v.Path, "/"), ".."):
-		return nil, fmt.Errorf("hostPath.path %q: accepted is an absolute path without ..", v.Path)
+		return nil, fmt.Errorf("hostPath.path %q: accepted is an absolute path without .. in it", v.Path)
 	case kinds[h.kind].accepts == nil && h.kind != corev1.HostPathUnset:
 		return nil, fmt.Errorf("hostPath.type %q: accepted are Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice, BlockDevice, or nothing", h.kind)
 	}

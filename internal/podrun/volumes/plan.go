@@ -187,7 +187,7 @@ func (p *Pod) checkDevice(d corev1.VolumeDevice) error {
 		return err
 	}
 	if !filepath.IsAbs(d.DevicePath) || slices.Contains(strings.Split(d.DevicePath, "/"), "..") {
-		return fmt.Errorf("devicePath %q: accepted is an absolute path without ..", d.DevicePath)
+		return fmt.Errorf("devicePath %q: accepted is an absolute path without .. in it", d.DevicePath)
 	}
 	if _, is := s.(block); s != nil && !is {
 		return fmt.Errorf("volume %q is no block device: accepted is a persistentVolumeClaim with volumeMode: Block", d.Name)

@@ -27,7 +27,7 @@ func (p *Pod) subPath(m *corev1.VolumeMount) (string, error) {
 		}
 	}
 	if path.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), "..") {
-		return "", fmt.Errorf("%s %q: accepted is a relative path without ..", field, sub)
+		return "", fmt.Errorf("%s %q: accepted is a relative path without .. in it", field, sub)
 	}
 	return path.Clean("/" + sub)[1:], nil
 }

@@ -297,7 +297,7 @@ containers:
 	}
 	for _, want := range []string{
 		`name "Bad"`, `name "twice" stands there twice`, `huge: emptyDir.medium "HugePages"`, `rel: hostPath.path "x"`, `kind: hostPath.type "Door": accepted are Directory`,
-		`cm: configMap: ConfigMap "gone" is not in the file`, `configMap.items[0]: ConfigMap "c" has no key "none"`, `configMap.items[1]: path "../p"`, `configMap.items[2]: path "..p": it must not begin with ..`,
+		`cm: configMap: ConfigMap "gone" is not in the file`, `configMap.items[0]: ConfigMap "c" has no key "none"`, `configMap.items[1]: path "../p"`, `configMap.items[2]: path "..p": it begins with ..`,
 		"secret.defaultMode: 4096", "projected.sources[0].serviceAccountToken: not available on one machine", `downwardAPI.items[0]: fieldRef.fieldPath "status.podIP": files`,
 		"downwardAPI.items[1]: resourceFieldRef.containerName is missing",
 		`flex: flexVolume.driver "ceph/x" is not available on one machine`, "nfs: nfs is not available on one machine: accepted are emptyDir",
