@@ -146,11 +146,12 @@ func TestSecondDaemonIsRefused(t *testing.T) {
 	}
 }
 
-func TestBadDirectories(t *testing.T) {
+func TestBadSettings(t *testing.T) {
 	for name, change := range map[string]func(*config.Config, string){
-		"state-dir": func(c *config.Config, file string) { c.StateDir = file },
-		"run-dir":   func(c *config.Config, file string) { c.RunDir = file },
-		"107":       func(c *config.Config, _ string) { c.CRISocket = filepath.Join(c.RunDir, strings.Repeat("x", 107)) },
+		"state-dir":   func(c *config.Config, file string) { c.StateDir = file },
+		"run-dir":     func(c *config.Config, file string) { c.RunDir = file },
+		"raw-devices": func(c *config.Config, _ string) { c.RawDevices = "loop[" },
+		"107":         func(c *config.Config, _ string) { c.CRISocket = filepath.Join(c.RunDir, strings.Repeat("x", 107)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := settings(t)
