@@ -297,6 +297,28 @@ func TestCephVolume(t *testing.T) {
 	n.NoLeaks(t)
 }
 
+// debianVolume gives the pod a volume to be mounted.
+func debianVolume(t *testing.T, vm *node.VM) (dir string) {
+	t.Helper()
+	dir = vm.FlexVolume(t, "docker", map[string]string{"type": "qcow2", "capacity": "32MiB"})
+	vm.Config.Mounts = append(vm.Config.Mounts, &runtimeapi.Mount{ContainerPath: "/var/lib/docker", HostPath: dir})
+	return dir
+}
+
+// debianDisks: udev's names lead to the disks of these serial numbers and places.
+func debianDisks(t *testing.T, run func(string) string) {
+	t.Helper()
+	for i, serial := range []string{"root", "data", "docker"} {
+		byID := run("readlink -f /dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_" + serial)
+		if got := run(fmt.Sprintf("readlink -f /dev/disk/by-path/pci-0000:00:02.3-scsi-0:0:0:%d", i)); got != byID || !strings.HasPrefix(got, "/dev/sd") {
+			t.Errorf("%s is %q by its serial number, and %q by its place", serial, byID, got)
+		}
+	}
+	matches(t, "volume", run("findmnt -n -o SOURCE,FSTYPE /var/lib/docker"), `^/dev/sd[a-z]1 +ext4$`)
+	mentions(t, run("cat /etc/fstab"), "/dev/disk/by-id/scsi-0QEMU_QEMU_HARDDISK_docker-part1\t/var/lib/docker")
+	mentions(t, run("ls -l /var/lib/cloud/scripts/per-boot"), "symlink-devs.sh")
+}
+
 // secretNowhere looks into every file that the daemon has written.
 func secretNowhere(t *testing.T, n *node.Node, secret string) {
 	t.Helper()
