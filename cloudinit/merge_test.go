@@ -108,3 +108,31 @@ func TestMergeLaws(t *testing.T) {
 		}
 	})
 }
+
+// What two documents make together can be rendered and read again, and merging
+// never changes what it was given.
+func FuzzMerge(f *testing.F) {
+	f.Add("{a: 1, l: [x], m: {k: v}}", "{a: null, l: [y], m: {k: [v]}, n: {}}")
+	f.Add("users: [default]", "users: {}")
+	f.Add("", "a: &x {b: 1}\nc: *x")
+	f.Fuzz(func(t *testing.T, first, second string) {
+		var base, override map[string]any
+		if yaml.Unmarshal([]byte(first), &base) != nil || yaml.Unmarshal([]byte(second), &override) != nil {
+			return
+		}
+		before, err := json.Marshal([]any{base, override})
+		if err != nil {
+			return
+		}
+		merged := Merge(base, override)
+		if _, err := json.Marshal(merged); err != nil {
+			t.Errorf("the result cannot be rendered: %v", err)
+		}
+		if after, _ := json.Marshal([]any{base, override}); string(after) != string(before) {
+			t.Errorf("changed %s to %s", before, after)
+		}
+		if len(merged) > len(base)+len(override) {
+			t.Errorf("%d keys of %d and %d", len(merged), len(base), len(override))
+		}
+	})
+}

@@ -168,3 +168,13 @@ func TestCPIO(t *testing.T) {
 		t.Errorf("%v, %v", st, err)
 	}
 }
+
+func FuzzCompareVersions(f *testing.F) {
+	f.Add("6.1.0-56-cloud-amd64", "6.1.0-9")
+	f.Add("01", "1")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if compareVersions(a, b) != -compareVersions(b, a) || compareVersions(a, a) != 0 {
+			t.Errorf("%q and %q: %d and %d", a, b, compareVersions(a, b), compareVersions(b, a))
+		}
+	})
+}

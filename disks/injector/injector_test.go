@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -138,4 +139,14 @@ func TestIdentify(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
+}
+
+func FuzzIdentify(f *testing.F) {
+	f.Add([]byte("XFSB"))
+	f.Add(make([]byte, 2000))
+	f.Fuzz(func(t *testing.T, head []byte) {
+		if identify(bytes.NewReader(head)) == "" {
+			t.Error("nothing was said")
+		}
+	})
 }

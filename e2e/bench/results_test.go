@@ -19,7 +19,7 @@ type row struct {
 	goal     goal
 }
 
-// goal is an upper bound, of the ratio or of the measured value; the zero value is none.
+// goal are upper bounds, of the ratio and of the measured value; zero is none.
 type goal struct {
 	ratio, value float64
 }
@@ -60,19 +60,21 @@ func (r row) ratio() float64 {
 }
 
 func (r row) verdict() string {
-	text, value := "", 0.0
-	switch {
-	case r.goal.ratio > 0:
-		text, value = fmt.Sprintf("ratio < %s", number(r.goal.ratio)), r.ratio()/r.goal.ratio
-	case r.goal.value > 0:
-		text, value = fmt.Sprintf("< %s %s", number(r.goal.value), r.unit), r.measured.median()/r.goal.value
-	default:
-		return ""
+	var all []string
+	if r.goal.ratio > 0 {
+		all = append(all, "ratio < "+number(r.goal.ratio)+met(r.ratio() < r.goal.ratio))
 	}
-	if value < 1 {
-		return text + ", met"
+	if r.goal.value > 0 {
+		all = append(all, fmt.Sprintf("< %s %s", number(r.goal.value), r.unit)+met(r.measured.median() < r.goal.value))
 	}
-	return text + ", **missed**"
+	return strings.Join(all, "; ")
+}
+
+func met(yes bool) string {
+	if yes {
+		return ", met"
+	}
+	return ", **missed**"
 }
 
 func (r row) markdown() string {
@@ -124,6 +126,8 @@ func TestRow(t *testing.T) {
 	}{
 		{row{what: "a", unit: "ms", measured: samples{90, 120, 60}, baseline: samples{100, 100, 100}, goal: goal{ratio: 1}},
 			"| a | 90.0 ms (60.0) | 100 ms (100) | 0.90 | ratio < 1.00, met |"},
+		{row{what: "r", unit: "ms", measured: samples{4}, baseline: samples{2}, goal: goal{ratio: 1, value: 15}},
+			"| r | 4.00 ms | 2.00 ms | 2.00 | ratio < 1.00, **missed**; < 15.0 ms, met |"},
 		{row{what: "b", unit: "KiB", measured: samples{400}, goal: goal{value: 300}}, "| b | 400 KiB |  |  | < 300 KiB, **missed** |"},
 		{row{what: "c", unit: "ms", measured: samples{4, 6}, baseline: samples{2}, beside: "libvirt"}, "| c | 5.00 ms (4.00) | 2.00 ms libvirt | 2.50 |  |"},
 	} {
