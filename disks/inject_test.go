@@ -425,3 +425,22 @@ func BenchmarkInject(b *testing.B) {
 		})
 	}
 }
+
+func TestInjectOverRawImage(t *testing.T) {
+	o := injectOptions(t)
+	const size = 24 << 20
+	image := ext(t, "ext4", tree(t), size)
+	overlay := filepath.Join(t.TempDir(), "root.qcow2")
+	backing, _ := openFile(t, image)
+	err := CreateOverlay(overlay, Overlay{Backing: image, BackingFormat: Raw, VirtualSize: size, Fill: func(f *os.File) error {
+		target := InjectTarget{Disk: f, Format: QCow2, Backing: backing, BackingFormat: Raw}
+		_, err := Inject(t.Context(), target, []InjectFile{{Path: "/etc/new", Data: []byte("new")}}, o)
+		return err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := filepath.Join(t.TempDir(), "raw")
+	run(t, "qemu-img", "convert", "-O", "raw", overlay, raw)
+	wantFile(t, raw, "/etc/new", "new", "0644", 0, 0)
+}
