@@ -78,6 +78,7 @@ mounts:
 func TestDebianCloudInit(t *testing.T) {
 	t.Parallel()
 	var remove func()
+	var volume string
 	vm, run := debian(t, "bookworm", func(vm *node.VM) {
 		delete(vm.Pod.Annotations, "VirtletDiskDriver")
 		vm.Pod.Annotations["VirtletRootVolumeSize"] = "3Gi"
@@ -85,6 +86,7 @@ func TestDebianCloudInit(t *testing.T) {
 		vm.Config.Envs = []*runtimeapi.KeyValue{{Key: "COLOUR", Value: []byte("green")}, {Key: "TWO", Value: []byte(`a "b" $c`)}}
 		vm.Config.Devices = []*runtimeapi.Device{{ContainerPath: "/dev/data", HostPath: ext4File(t, vm.Node, map[string]string{"there": "on the volume"}), Permissions: "rw"}}
 		debianMounts(t, vm)
+		volume = debianVolume(t, vm)
 		vm.Pod.Annotations["VirtletFilesFromDataSource"] = "configmap/files"
 		vm.Pod.Annotations["VirtletCloudInitUserDataSource"] = "secret/base" // the other user-data is merged over it
 		remove = vm.BringObjects(t, node.Secret("base", map[string]string{"write_files": "- {path: /etc/based, content: on an object}"}), node.ConfigMap("files", map[string]string{
@@ -130,6 +132,7 @@ func TestDebianCloudInit(t *testing.T) {
 	is("findmnt -n -o FSTYPE /mnt/data", "ext4")
 	is("readlink -f /dev/data", run("findmnt -n -o SOURCE /mnt/data"))
 	is("sudo sh /etc/cloud/symlink-devs.sh; ls -l /dev/data | wc -l", "1")
+	debianDisks(t, run)
 	cloudInitIsContent(t, run, "Activate mounts: FAIL:mount -a") // the share
 	// systemd powers off at the button, in order.
 	vm.Stop(t, 60)
@@ -137,6 +140,7 @@ func TestDebianCloudInit(t *testing.T) {
 		t.Errorf("exit code %d, reason %q, message %q", s.ExitCode, s.Reason, s.Message)
 	}
 	vm.Remove(t)
+	vm.RemoveFlexVolume(t, volume)
 	remove()
 	n.NoLeaks(t)
 }
