@@ -24,7 +24,7 @@ func table(c *Config) []setting {
 			aliases: []string{"VIRTLET_CRI_SOCKET_PATH"},
 			usage:   "socket on which CRI is served (default cri.sock in run-dir)"},
 		{name: "api-socket", value: optionalPath(&c.APISocket),
-			usage: "socket on which consoles, port-forward and running pulls are served over HTTP (default api.sock in run-dir)"},
+			usage: "socket on which consoles, port-forward, details of images and metrics are served over HTTP (default api.sock in run-dir)"},
 		{name: "stream-address", value: loopback(&c.StreamAddress, "127.0.0.1:0"),
 			usage: "loopback address and port to which kubelet connects attach and port-forward; port 0 takes any free one"},
 		{name: "cni-conf-dir", value: path(&c.CNIConfDir, "/etc/cni/net.d"),

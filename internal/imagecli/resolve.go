@@ -76,13 +76,13 @@ func explain(out io.Writer, r api.Resolution) error {
 	}
 	lines("Name:", []string{r.Name})
 	lines("URL:", []string{r.URL})
-	if r.Source == "" {
-		lines("Rule:", []string{"none matches, so the name is the URL"})
-	} else {
-		lines("Rule:", []string{fmt.Sprintf("%d of %s, %s", r.Rule, r.Source, r.Pattern)})
-		lines("Transport:", []string{cmp.Or(r.Transport, "the default one")})
+	rule, transport := "none matches, so the name is the URL", "plain defaults"
+	if r.Source != "" {
+		rule = fmt.Sprintf("%d of %s, %s", r.Rule, r.Source, r.Pattern)
+		transport = cmp.Or(r.Transport, "the default one")
 	}
-	lines("", r.Settings)
+	lines("Rule:", []string{rule})
+	lines("Transport:", append([]string{transport}, r.Settings...))
 	lines("Checksum:", orNone(r.Checks, "none is demanded"))
 	lines("No match:", steps(r.Steps))
 	lines("Problems:", r.Problems)
