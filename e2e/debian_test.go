@@ -79,7 +79,11 @@ func TestDebianCloudInit(t *testing.T) {
 	t.Parallel()
 	var remove func()
 	var volume string
+	var wire *node.Capture
 	vm, run := debian(t, "bookworm", func(vm *node.VM) {
+		routedAndSecond(t, vm.Node)
+		wire = vm.Node.StartCapture(t)
+		vm.Pod.DnsConfig.Servers = append(vm.Pod.DnsConfig.Servers, "fd00::53")
 		delete(vm.Pod.Annotations, "VirtletDiskDriver")
 		vm.Pod.Annotations["VirtletRootVolumeSize"] = "3Gi"
 		vm.Pod.Annotations["VirtletCloudInitUserData"] = userData
@@ -108,9 +112,10 @@ func TestDebianCloudInit(t *testing.T) {
 		"before the first boot\n#!/bin/sh\n755:root:root\n644:root:root")
 	matches(t, "root file system", run("df -B1M --output=size / | tail -n 1"), `^(2[89]|30)[0-9][0-9]$`)
 	matches(t, "processors", run("nproc"), `^2$`)
-	mentions(t, run("ip -4 addr show"), vm.IP(t)+"/24")
-	mentions(t, run("ip route show default"), "via "+n.Subnet+"1")
-	mentions(t, run("ip link show"), "mtu 1460")
+	debianNetwork(t, vm, run)
+	if seen := wire.Seen(); len(seen) > 0 {
+		t.Errorf("on the node's side of the pod's network: %q", seen)
+	}
 	mentions(t, run("resolvectl dns 2>/dev/null || cat /etc/netplan/*"), "10.96.0.10")
 	is(`. /etc/cloud/environment && echo "$COLOUR $TWO"`, `green a "b" $c`)
 	is("getent passwd carol | cut -d: -f5", "Carol, from user-data")

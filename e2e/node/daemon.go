@@ -52,7 +52,7 @@ func (n *Node) serveArgs() []string {
 		"--run-dir", n.path("run"),
 		"--state-dir", n.path("state"),
 		"--cni-conf-dir", n.path("cni"),
-		"--cni-bin-dir", "/usr/lib/cni",
+		"--cni-bin-dir", n.path("plugins") + ",/usr/lib/cni",
 		"--netns-dir", n.path("netns"),
 		"--kubelet-root-dir", n.path("kubelet"),
 		"--image-translation-dir", n.path("images.d"),

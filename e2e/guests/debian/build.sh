@@ -8,7 +8,7 @@ tmp=$2 out=$3
 size_mib=1536
 
 packages=linux-image-cloud-amd64,systemd-sysv,udev,dbus,initramfs-tools,lz4,e2fsprogs,fdisk,cloud-init,cloud-guest-utils
-packages=$packages,netplan.io,openssh-server,qemu-guest-agent,sudo,iproute2,iputils-ping,login,passwd,procps
+packages=$packages,netplan.io,openssh-server,qemu-guest-agent,sudo,iproute2,iputils-ping,login,passwd,procps,isc-dhcp-client
 
 # The machine's own mirror, when it is a machine of the same release.
 sources=()
