@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"testing"
@@ -37,6 +38,40 @@ func TestManyPodsAtOnce(t *testing.T) {
 	n.assertClean()
 	if now := openFDs(t); now != fds {
 		t.Errorf("%d descriptors before, %d after", fds, now)
+	}
+}
+
+// TestManyGuestsAtOnce: pods that come at the same time all get their address.
+func TestManyGuestsAtOnce(t *testing.T) {
+	const pods = 50
+	n := newNode(t, bridgeNet())
+	networks := make([]*Network, pods)
+	inParallel(pods, func(i int) {
+		network, err := n.Setup(t.Context(), testPod(i))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		networks[i] = network
+	})
+	if t.Failed() {
+		return
+	}
+	t.Cleanup(func() {
+		inParallel(pods, func(i int) {
+			if err := n.Teardown(context.Background(), testPod(i)); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	var clients []*dhcpClient
+	for _, network := range networks {
+		clients = append(clients, newGuest(t, n, network, 0).startDHCP("-t", "60"))
+	}
+	for i, client := range clients {
+		if told := client.wait("bound"); told["ip"] != networks[i].IPs()[0].String() {
+			t.Errorf("guest %d was told %s, its address is %s", i, told["ip"], networks[i].IPs()[0])
+		}
 	}
 }
 

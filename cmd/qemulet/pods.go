@@ -76,6 +76,19 @@ func newPsCommand() *cobra.Command {
 	})
 }
 
+func newInspectCommand() *cobra.Command {
+	return withClient(&cobra.Command{
+		Use:   "inspect POD",
+		Short: "Show all that is known of a pod and its VM",
+		Long: `Show all that is known of a pod and its VM, as JSON: addresses, links and
+counters of its network, and the exact machine that runs.`,
+		Example: "  qemulet inspect cirros-vm\n  qemulet inspect default/cirros-vm",
+		Args:    exactlyOne(podArgument),
+	}, func(ctx context.Context, c *podrun.Client, args []string) error {
+		return c.Inspect(ctx, args[0], os.Stdout)
+	})
+}
+
 func newAttachCommand() *cobra.Command {
 	return withClient(&cobra.Command{
 		Use:   "attach POD",

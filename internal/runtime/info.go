@@ -17,7 +17,25 @@ func (r *Runtime) SandboxInfo(id string) (map[string]string, error) {
 	if len(rec.Network) > 0 {
 		info["network"] = string(rec.Network)
 	}
+	if raw := r.counters(p); raw != "" {
+		info["counters"] = raw
+	}
 	return info, nil
+}
+
+// counters are those of the pod's NICs, "" when they cannot be read.
+func (r *Runtime) counters(p *pod) string {
+	n := p.network()
+	if n == nil {
+		return ""
+	}
+	stats, err := n.Stats(r.background)
+	if err != nil {
+		r.Log.Warn("a pod's network cannot be measured", "sandbox", p.id, "error", err)
+		return ""
+	}
+	raw, _ := json.Marshal(stats)
+	return string(raw)
 }
 
 // ContainerInfo is what a verbose ContainerStatus adds: JSON values by name,

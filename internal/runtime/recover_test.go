@@ -177,6 +177,9 @@ func TestNetworksThatAreTakenAway(t *testing.T) {
 		return s.Ready
 	}
 	stays, first, second := n.run(n.podConfig()), n.run(n.podConfig()), n.run(n.podConfig())
+	if info, err := n.SandboxInfo(stays); err != nil || !strings.Contains(info["counters"], `[{"name":"eth0"`) || !strings.Contains(info["network"], `"plumbing":"redirect"`) {
+		t.Errorf("information %v, %v", info, err)
+	}
 	p, err := n.pod(first)
 	n.must(err)
 	path := n.path("netns", p.record().NetnsName)
