@@ -139,6 +139,8 @@ func TestDebianCloudInit(t *testing.T) {
 	is("sudo sh /etc/cloud/symlink-devs.sh; ls -l /dev/data | wc -l", "1")
 	debianDisks(t, run)
 	cloudInitIsContent(t, run, "Activate mounts: FAIL:mount -a") // the share
+	t.Run("exec", func(t *testing.T) { execByAgent(t, vm) })
+
 	// systemd powers off at the button, in order.
 	vm.Stop(t, 60)
 	if s := vm.Status(t); s.ExitCode != 0 || s.Reason != "Completed" {

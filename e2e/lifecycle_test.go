@@ -86,6 +86,7 @@ func TestLifeByCrictl(t *testing.T) {
 		}
 	})
 	t.Run("port-forward", func(t *testing.T) { portForward(t, vm) })
+	t.Run("exec", func(t *testing.T) { execWithoutAgent(t, vm) })
 	t.Run("stats", func(t *testing.T) { statsByCrictl(t, vm) })
 
 	n.Crictl(t, "stop", "--timeout", "30", vm.ID)

@@ -67,7 +67,7 @@ func (p *machineParts) connect(ctx context.Context, runDir string) (qmp.RunState
 	if err != nil {
 		return "", err
 	}
-	p.sockets = []string{path, ConsoleInputPath(runDir)}
+	p.sockets = []string{path, ConsoleInputPath(runDir), AgentPath(runDir)}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	mon, err := qmp.Dial(ctx, path)

@@ -26,6 +26,7 @@ func Build(c Config, caps Capabilities) (Invocation, error) {
 		addConsole,
 		addRootPorts,
 		addSmallDevices,
+		addAgent,
 		addDisks,
 		addNICs,
 		addShares,

@@ -29,9 +29,9 @@ func socketPath(runDir, name string) (string, error) {
 type donation struct {
 	files []*os.File
 	own   []*os.File
-	// conns are connections to the sockets, by name. They were made before
-	// there was a process to accept them, so that its death, however early, is
-	// their end.
+	// conns has a connection to the monitor, by the socket's name. It was made
+	// before there was a process to accept it, so that its death, however early,
+	// is its end.
 	conns map[string]net.Conn
 	paths []string // of the sockets and FIFOs
 }
@@ -78,6 +78,10 @@ func (d *donation) fill(ctx context.Context, inv Invocation, runDir string, file
 // pipePath is where a machine's FIFO is.
 func pipePath(runDir, name string) string { return filepath.Join(runDir, name+".in") }
 
+// AgentPath is the socket, in a machine's run directory, that leads to the
+// guest agent (qmp.DialAgent).
+func AgentPath(runDir string) string { return filepath.Join(runDir, SocketAgent+".sock") }
+
 // ConsoleInputPath is the FIFO, in a machine's run directory, that is typed into.
 func ConsoleInputPath(runDir string) string { return pipePath(runDir, PipeConsole) }
 
@@ -116,7 +120,8 @@ func (d *donation) put(name string, fd int, f *os.File) error {
 	return nil
 }
 
-// listen binds a socket, for the owner of this process only, and connects to it.
+// listen binds a socket, for the owner of this process only, and connects to it
+// if it is the monitor's: to others it is connected when they are needed.
 func (d *donation) listen(ctx context.Context, runDir, name string) (*os.File, error) {
 	path, err := socketPath(runDir, name)
 	if err != nil {
@@ -144,7 +149,9 @@ func (d *donation) listen(ctx context.Context, runDir, name string) (*os.File, e
 		return nil, err
 	}
 	d.own = append(d.own, f)
-	d.conns[name], err = (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if name == SocketQMP {
+		d.conns[name], err = (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}
 	return f, err
 }
 

@@ -53,7 +53,7 @@ const PipeConsole = "console"
 
 // SocketNeed is a listening unix stream socket that the process inherits.
 type SocketNeed struct {
-	Name string `json:"name"` // SocketQMP
+	Name string `json:"name"` // SocketQMP, SocketAgent
 	FD   int    `json:"fd"`   // its number in the process
 }
 

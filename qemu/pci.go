@@ -9,7 +9,8 @@ import "fmt"
 // one of the empty root ports.
 //
 //	00      host bridge
-//	01.0-3  spare root ports rp0..rp3 (01.4-7 are free)
+//	01.0-3  spare root ports rp0..rp3
+//	01.4    virtio-serial (01.5-7 are free)
 //	02.0-3  balloon, rng, pvpanic, SCSI controller
 //	02.4-7  root ports of shares, eight shares each, if there are any
 //	03-09   NICs 0..6
@@ -25,6 +26,9 @@ const (
 	maxNICs        = slotFirstDisk - slotFirstNIC
 	maxVirtioDisks = slotLPC - slotFirstDisk
 )
+
+// fnSerialBus is the function of slotRootPorts behind the root ports.
+const fnSerialBus = sparePorts
 
 // Functions of slotSmall.
 const (

@@ -62,3 +62,15 @@ func query[T any](ctx context.Context, c *Conn, command string, args any) (T, er
 	err := c.Do(ctx, command, args, &r)
 	return r, err
 }
+
+// CharDevice is a character device (QAPI ChardevInfo).
+type CharDevice struct {
+	Label string `json:"label"`
+	// FrontendOpen tells whether the guest has opened the port behind it.
+	FrontendOpen bool `json:"frontend-open"`
+}
+
+// QueryCharDevices lists the character devices (query-chardev).
+func (c *Conn) QueryCharDevices(ctx context.Context) (all []CharDevice, err error) {
+	return all, c.Do(ctx, "query-chardev", nil, &all)
+}

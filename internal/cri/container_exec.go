@@ -2,32 +2,41 @@ package cri
 
 import (
 	"context"
-	"fmt"
+	"time"
 
-	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ExecSync cannot run anything in a guest without an agent. It is important
-// that this is an error and not an exit code: kubelet takes an error for "not
-// known" and an exit code for a failed probe, which kills the VM.
-func (s *Server) ExecSync(_ context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
-	return nil, s.noExec(req.GetContainerId())
-}
-
-// Exec cannot run anything in a guest either.
-func (s *Server) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	return nil, s.noExec(req.GetContainerId())
-}
-
-func (s *Server) noExec(id string) error {
-	if err := needID("container_id", id); err != nil {
-		return err
+// ExecSync runs a program in the guest, by its guest agent. Without an agent it
+// is important that there is an error and no exit code: kubelet takes an error
+// for "not known" and an exit code for a failed probe, which kills the VM. The
+// end of the time is DeadlineExceeded, which is a failed probe too.
+func (s *Server) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+	if err := needID("container_id", req.GetContainerId()); err != nil {
+		return nil, err
 	}
-	c, err := s.Runtime.Container(id)
+	if req.GetTimeout() > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.GetTimeout())*time.Second)
+		defer cancel()
+	}
+	out, err := s.Runtime.Exec(ctx, req.GetContainerId(), req.GetCmd(), nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return fmt.Errorf("container %s is a virtual machine, in which no command can be run from outside: "+
-		"use attach for its console, port-forward or ssh; for probes use httpGet, tcpSocket or grpc: %w", c.ID, errdefs.ErrNotImplemented)
+	return &runtimeapi.ExecSyncResponse{ExitCode: out.ExitCode, Stdout: out.Stdout, Stderr: out.Stderr}, nil
+}
+
+// Exec returns a URL for a session that runs a program in the guest.
+func (s *Server) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
+	if err := needID("container_id", req.GetContainerId()); err != nil {
+		return nil, err
+	}
+	if req.GetTty() {
+		return nil, invalid("tty: a guest agent has no terminals: leave out -t, use attach for the console, or ssh")
+	}
+	if _, err := s.Runtime.Container(req.GetContainerId()); err != nil {
+		return nil, err
+	}
+	return s.Streams.Exec(req)
 }

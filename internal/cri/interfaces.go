@@ -28,6 +28,7 @@ type Runtime interface {
 	Container(id string) (runtime.Container, error)
 	Containers() []runtime.Container
 	ContainerInfo(id string) (map[string]string, error)
+	Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error)
 	UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error
 	Stats(id string) (runtime.Stats, error)
 	RunningStats(want func(runtime.Container) bool) []runtime.Stats
@@ -48,5 +49,6 @@ type Images interface {
 // Streams hands out URLs for sessions; *streaming.Server implements it.
 type Streams interface {
 	Attach(*runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error)
+	Exec(*runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error)
 	PortForward(*runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error)
 }

@@ -75,21 +75,31 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// kubelet takes Unimplemented for "this runtime has none", and any other error
-// for a failure of its own.
-func TestUnimplemented(t *testing.T) {
+// What cannot be known is an error, and what took too long is a failed probe:
+// neither is an exit code.
+func TestExecSync(t *testing.T) {
 	h := newHarness(t)
 	id := h.container(t, h.sandbox(t, "a"), "vm")
-	for name, call := range map[string]func() error{
-		"ExecSync": func() error {
-			_, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}})
-			return err
-		},
-		"Exec": func() error {
-			_, err := h.Exec(h.ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: []string{"true"}, Stdout: true})
-			return err
-		},
-	} {
-		t.Run(name, func(t *testing.T) { wantCode(t, call(), codes.Unimplemented) })
+	exec := func(timeout int64, cmd ...string) (*runtimeapi.ExecSyncResponse, error) {
+		return h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: cmd, Timeout: timeout})
+	}
+	got, err := exec(0, "echo", "one")
+	if err != nil || got.ExitCode != 0 || string(got.Stdout) != "echo one" || string(got.Stderr) != "said" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if got, err = exec(0, "false"); err != nil || got.ExitCode != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	_, err = exec(0, "agentless")
+	wantCode(t, err, codes.Unavailable)
+	_, err = exec(1, "sleep")
+	wantCode(t, err, codes.DeadlineExceeded)
+	_, err = h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: "ff", Cmd: []string{"x"}})
+	wantCode(t, err, codes.NotFound)
+	_, err = h.Exec(h.ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: []string{"sh"}, Tty: true, Stdout: true})
+	wantCode(t, err, codes.InvalidArgument)
+	url, err := h.Exec(h.ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: []string{"true"}, Stdout: true})
+	if err != nil || url.Url == "" {
+		t.Errorf("%v, %v", url, err)
 	}
 }

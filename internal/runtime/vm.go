@@ -8,6 +8,7 @@ import (
 
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
+	"github.com/qemulet/qemulet/qmp"
 )
 
 // vm is a container as the daemon holds it. Whatever changes it holds the
@@ -15,11 +16,14 @@ import (
 type vm struct {
 	id  string
 	pod *pod
+	// agentLock is held while the guest agent is connected to.
+	agentLock lock
 
 	mu      sync.Mutex
 	rec     *store.Container // replaced, never changed
 	machine *qemu.Machine    // nil while no process is supervised
 	console *consoles        // likewise
+	guest   *qmp.Agent       // nil until it is needed
 	// exited is closed when the end of the VM is recorded; nil before a start.
 	exited chan struct{}
 	// lost is true for a VM that is recorded as running and could not be
@@ -27,7 +31,9 @@ type vm struct {
 	lost bool
 }
 
-func newVM(p *pod, rec *store.Container) *vm { return &vm{id: rec.ID, pod: p, rec: rec} }
+func newVM(p *pod, rec *store.Container) *vm {
+	return &vm{id: rec.ID, pod: p, agentLock: newLock(), rec: rec}
+}
 
 func (v *vm) record() *store.Container {
 	v.mu.Lock()
@@ -53,9 +59,37 @@ func (v *vm) clearRunning() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.machine, v.console = nil, nil
+	v.closeAgent()
 	if v.exited != nil {
 		close(v.exited)
 		v.exited = nil
+	}
+}
+
+func (v *vm) guestAgent() *qmp.Agent {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.guest
+}
+
+// setAgent keeps the connection to the agent in that machine's guest, unless
+// the machine has ended in between.
+func (v *vm) setAgent(m *qemu.Machine, a *qmp.Agent) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.machine != m {
+		return false
+	}
+	v.closeAgent()
+	v.guest = a
+	return true
+}
+
+// closeAgent ends the connection to the guest agent. The caller holds mu.
+func (v *vm) closeAgent() {
+	if v.guest != nil {
+		_ = v.guest.Close()
+		v.guest = nil
 	}
 }
 
@@ -89,6 +123,9 @@ func (v *vm) live() bool {
 // release lets go of the process without touching it.
 func (v *vm) release() error {
 	m, c, _ := v.running()
+	v.mu.Lock()
+	v.closeAgent()
+	v.mu.Unlock()
 	var errs []error
 	if c != nil {
 		errs = append(errs, c.release())

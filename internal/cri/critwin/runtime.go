@@ -295,6 +295,27 @@ func (r *Runtime) ContainerInfo(string) (map[string]string, error) {
 	return map[string]string{"config": `{"vm":{}}`}, nil
 }
 
+// Exec prints its input, or else its command, and to stderr that it does; the
+// program "false" ends with 1, and "agentless" is in a guest without an agent.
+func (r *Runtime) Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error) {
+	if _, err := r.Container(id); err != nil {
+		return runtime.ExecResult{}, err
+	}
+	switch command[0] {
+	case "false":
+		return runtime.ExecResult{ExitCode: 1}, nil
+	case "agentless":
+		return runtime.ExecResult{}, fmt.Errorf("no guest agent: %w", errdefs.ErrUnavailable)
+	case "sleep":
+		<-ctx.Done()
+		return runtime.ExecResult{}, ctx.Err()
+	}
+	if input == nil {
+		input = []byte(strings.Join(command, " "))
+	}
+	return runtime.ExecResult{Stdout: input, Stderr: []byte("said")}, nil
+}
+
 // UpdateResources replaces the container's resources.
 func (r *Runtime) UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error {
 	if err := r.before(ctx, "UpdateResources"); err != nil {

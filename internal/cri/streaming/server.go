@@ -15,6 +15,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+
+	"github.com/qemulet/qemulet/internal/runtime"
 )
 
 const (
@@ -32,6 +34,9 @@ type Runtime interface {
 	// Attach connects in and out, of which one may be nil, to a VM's console
 	// until ctx or the VM ends.
 	Attach(ctx context.Context, id string, in io.Reader, out io.Writer) error
+	// Exec runs a program in the guest, with all of its input, and returns all of
+	// its output.
+	Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error)
 	// DialPod connects to a TCP port of the guest.
 	DialPod(ctx context.Context, sandboxID string, port int32) (net.Conn, error)
 }
@@ -55,6 +60,7 @@ func New(rt Runtime, address string, log *slog.Logger) *Server {
 	s.tickets.now = time.Now
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		s.mux.HandleFunc(method+" /attach/{ticket}", s.serve("attach"))
+		s.mux.HandleFunc(method+" /exec/{ticket}", s.serve("exec"))
 		s.mux.HandleFunc(method+" /portforward/{ticket}", s.serve("portforward"))
 	}
 	return s
