@@ -32,8 +32,9 @@ unit: deps ## run the tests of the packages only, not the end-to-end ones
 lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
 	@scripts/lint.sh
 
-bench: deps ## measure starts, stops, memory, listing, re-adoption and pulls; ARGS=-update writes docs/performance.md
+bench: deps ## measure starts, stops, memory, listing, re-adoption, pulls and networks; ARGS=-update writes docs/performance.md
 	@$(MAKE) -j2 build guest-tiny
+	go test ./netns -run '^$$' -bench . -benchtime 30x
 	cd e2e && go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./bench $(ARGS)
 
 fuzz-short: ## run every fuzz test for FUZZTIME (10s)
