@@ -42,8 +42,8 @@ const (
 func addNICs(b *builder) error {
 	for i, n := range b.NICs {
 		field := fmt.Sprintf("nics[%d]", i)
-		if i >= maxNICs {
-			return bad(field, "NIC number "+fmt.Sprint(i+1), "up to %d NICs", maxNICs)
+		if i >= MaxNICs {
+			return bad(field, "NIC number "+fmt.Sprint(i+1), "up to %d NICs", MaxNICs)
 		}
 		if err := b.checkNIC(field, n); err != nil {
 			return err

@@ -23,12 +23,14 @@ const (
 	slotFirstDisk  = 0x0a
 	slotLPC        = 0x1f
 	sparePorts     = 4
-	maxNICs        = slotFirstDisk - slotFirstNIC
 	maxVirtioDisks = slotLPC - slotFirstDisk
 )
 
 // fnSerialBus is the function of slotRootPorts behind the root ports.
 const fnSerialBus = sparePorts
+
+// MaxNICs is how many NICs a machine can have.
+const MaxNICs = slotFirstDisk - slotFirstNIC
 
 // Functions of slotSmall.
 const (

@@ -85,8 +85,8 @@ func TestSlotsDoNotDependOnOthers(t *testing.T) {
 		}
 		return found
 	}
-	all := addrs(maxVirtioDisks, maxNICs)
-	for _, n := range [][2]int{{0, 0}, {1, 0}, {0, 1}, {5, 2}, {maxVirtioDisks, 1}, {1, maxNICs}} {
+	all := addrs(maxVirtioDisks, MaxNICs)
+	for _, n := range [][2]int{{0, 0}, {1, 0}, {0, 1}, {5, 2}, {maxVirtioDisks, 1}, {1, MaxNICs}} {
 		for id, addr := range addrs(n[0], n[1]) {
 			if all[id] != addr {
 				t.Errorf("%d disks, %d NICs: %s at %s, with more of them at %s", n[0], n[1], id, addr, all[id])

@@ -11,6 +11,7 @@ import (
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/internal/vmpod"
 	"github.com/qemulet/qemulet/netns"
+	"github.com/qemulet/qemulet/qemu"
 )
 
 // networkRef is what the undoing of a pod's network needs: it is known before
@@ -96,6 +97,15 @@ func (r *Runtime) keepMACs(p *pod) map[string]netns.HardwareAddr {
 		}
 	}
 	return macs
+}
+
+// checkNICs refuses a network that no machine could have all NICs of, while
+// kubelet still waits for the sandbox.
+func checkNICs(n *netns.Network) error {
+	if count := len(n.Interfaces()); count > qemu.MaxNICs {
+		return fmt.Errorf("the CNI plugins made %d interfaces; up to %d are accepted: %w", count, qemu.MaxNICs, errdefs.ErrFailedPrecondition)
+	}
+	return nil
 }
 
 func macsOf(n *netns.Network) map[string]string {

@@ -440,3 +440,23 @@ func TestCloseWhileVMEnds(t *testing.T) {
 	n.awaitEnd(id)
 	n.removePod(sandbox)
 }
+
+// A machine has slots for seven NICs.
+func TestTooManyInterfaces(t *testing.T) {
+	n := newTestNode(t)
+	n.must(os.WriteFile(n.path("bin", "many"), []byte(`#!/bin/sh
+cat >/dev/null
+[ $CNI_COMMAND = ADD ] || exit 0
+for i in 1 2 3 4 5 6 7 8; do
+	nsenter --net=$CNI_NETNS sh -ec "ip link add n$i type veth peer name p$i; ip addr add 10.76.$i.2/24 dev n$i; ip link set n$i up" >&2 || exit 1
+	ips="$ips${ips:+,}{\"address\":\"10.76.$i.2/24\"}"
+done
+echo "{\"cniVersion\":\"1.0.0\",\"ips\":[$ips]}"
+`), 0o755))
+	n.must(os.WriteFile(n.path("conf", "00.conflist"), []byte(`{"cniVersion":"1.0.0","name":"many","plugins":[{"type":"many"}]}`), 0o600))
+	_, err := n.RunSandbox(t.Context(), n.podConfig(), "")
+	if err == nil || !strings.Contains(err.Error(), "made 8 interfaces; up to 7 are accepted") {
+		t.Errorf("got %v", err)
+	}
+	n.wantClean()
+}

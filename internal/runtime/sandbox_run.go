@@ -142,6 +142,9 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 	if err != nil {
 		return fmt.Errorf("network of pod %s: %w", sandboxName(p.config()), err)
 	}
+	if err := checkNICs(n); err != nil {
+		return errors.Join(fmt.Errorf("network of pod %s: %w", sandboxName(p.config()), err), n.Close())
+	}
 	// gofail: var sandboxConnected struct{}
 	raw, err := json.Marshal(n.Record())
 	if err == nil {
