@@ -25,6 +25,11 @@ func statsByCrictl(t *testing.T, vm *node.VM) {
 	if s.GetCpu().GetUsageCoreNanoSeconds().GetValue() < 100e6 || s.GetMemory().GetWorkingSetBytes().GetValue() < 50<<20 || s.GetWritableLayer().GetUsedBytes().GetValue() == 0 {
 		t.Errorf("a guest that has booted used %v", s)
 	}
+	pods, err := n.Runtime.ListPodSandboxStats(t.Context(), &runtimeapi.ListPodSandboxStatsRequest{})
+	check(t, err)
+	if nic := pods.GetStats()[0].GetLinux().GetNetwork().GetDefaultInterface(); nic.GetName() != "eth0" || nic.GetTxBytes().GetValue() == 0 || nic.GetRxBytes().GetValue() == 0 {
+		t.Errorf("a guest that has its address has sent and got packets: %v", pods)
+	}
 	mentions(t, n.Crictl(t, "stats"), vm.ID[:13], "vm")
 	mentions(t, n.Crictl(t, "statsp"), "life")
 

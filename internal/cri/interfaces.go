@@ -31,6 +31,7 @@ type Runtime interface {
 	Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error)
 	UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error
 	Stats(id string) (runtime.Stats, error)
+	NetworkStats(ctx context.Context, sandboxID string) ([]runtime.NICStats, error)
 	RunningStats(want func(runtime.Container) bool) []runtime.Stats
 	Events(ctx context.Context, f func(runtime.Event) error) error
 

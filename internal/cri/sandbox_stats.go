@@ -12,7 +12,7 @@ import (
 
 // PodSandboxStats measures a pod; NotFound when there is none. Without an id
 // it is asked whether pods are measured here at all: they are.
-func (s *Server) PodSandboxStats(_ context.Context, req *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
+func (s *Server) PodSandboxStats(ctx context.Context, req *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
 	if err := needID("pod_sandbox_id", req.GetPodSandboxId()); err != nil {
 		return nil, err
 	}
@@ -20,11 +20,11 @@ func (s *Server) PodSandboxStats(_ context.Context, req *runtimeapi.PodSandboxSt
 	if err != nil {
 		return nil, err
 	}
-	return &runtimeapi.PodSandboxStatsResponse{Stats: s.measurePods([]runtime.Sandbox{sb})[0]}, nil
+	return &runtimeapi.PodSandboxStatsResponse{Stats: s.measurePods(ctx, []runtime.Sandbox{sb})[0]}, nil
 }
 
 // ListPodSandboxStats measures the pods that are ready and that a filter picks.
-func (s *Server) ListPodSandboxStats(_ context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
+func (s *Server) ListPodSandboxStats(ctx context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
 	var pods []runtime.Sandbox
 	for _, sb := range s.Runtime.Sandboxes() {
 		f := req.GetFilter()
@@ -33,11 +33,11 @@ func (s *Server) ListPodSandboxStats(_ context.Context, req *runtimeapi.ListPodS
 		}
 	}
 	slices.SortFunc(pods, func(a, b runtime.Sandbox) int { return strings.Compare(a.ID, b.ID) })
-	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.measurePods(pods)}, nil
+	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.measurePods(ctx, pods)}, nil
 }
 
 // measurePods measures all VMs at once, in the order of the pods.
-func (s *Server) measurePods(pods []runtime.Sandbox) []*runtimeapi.PodSandboxStats {
+func (s *Server) measurePods(ctx context.Context, pods []runtime.Sandbox) []*runtimeapi.PodSandboxStats {
 	bySandbox := map[string][]runtime.Stats{}
 	for _, st := range s.Runtime.RunningStats(func(runtime.Container) bool { return true }) {
 		bySandbox[st.Container.SandboxID] = append(bySandbox[st.Container.SandboxID], st)
@@ -45,7 +45,9 @@ func (s *Server) measurePods(pods []runtime.Sandbox) []*runtimeapi.PodSandboxSta
 	mountpoint := s.mountpoint()
 	var all []*runtimeapi.PodSandboxStats
 	for _, sb := range pods {
-		all = append(all, podStats(sb, s.now(), bySandbox[sb.ID], mountpoint))
+		stats := podStats(sb, s.now(), bySandbox[sb.ID], mountpoint)
+		stats.Linux.Network = s.networkUsage(ctx, sb.ID)
+		all = append(all, stats)
 	}
 	return all
 }
@@ -68,4 +70,28 @@ func podStats(sb runtime.Sandbox, now int64, vms []runtime.Stats, mountpoint str
 		},
 		Linux: linux,
 	}
+}
+
+// networkUsage is nil for a pod whose NICs cannot be looked at: kubelet shows
+// none then.
+func (s *Server) networkUsage(ctx context.Context, sandboxID string) *runtimeapi.NetworkUsage {
+	nics, err := s.Runtime.NetworkStats(ctx, sandboxID)
+	if err != nil {
+		s.Log.Warn("a pod's network cannot be measured", "sandbox", sandboxID, "error", err)
+	}
+	if len(nics) == 0 {
+		return nil
+	}
+	usage := &runtimeapi.NetworkUsage{Timestamp: s.now()}
+	for i, nic := range nics {
+		u := &runtimeapi.NetworkInterfaceUsage{
+			Name: nic.Name, RxBytes: number(nic.RxBytes), RxErrors: number(nic.RxErrors), TxBytes: number(nic.TxBytes), TxErrors: number(nic.TxErrors),
+		}
+		if i == 0 {
+			usage.DefaultInterface = u
+			continue
+		}
+		usage.Interfaces = append(usage.Interfaces, u)
+	}
+	return usage
 }

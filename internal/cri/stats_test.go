@@ -97,6 +97,10 @@ func TestPodStats(t *testing.T) {
 			checkStats(t, linux.GetContainers()[0], id)
 		}
 	}
+	if n := got.GetStats()[0].GetLinux().GetNetwork(); n.GetTimestamp() == 0 || n.GetDefaultInterface().GetName() != "eth0" ||
+		n.GetDefaultInterface().GetRxBytes().GetValue() != 5 || n.GetDefaultInterface().GetTxBytes().GetValue() != 7 || len(n.GetInterfaces()) != 1 {
+		t.Errorf("network: %v", n)
+	}
 	one, err := h.PodSandboxStats(h.ctx, &runtimeapi.PodSandboxStatsRequest{PodSandboxId: idle})
 	if err != nil || one.GetStats().GetAttributes().GetId() != idle {
 		t.Errorf("%v, %v", one, err)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,11 +10,15 @@ import (
 	"time"
 
 	"github.com/qemulet/qemulet/internal/store"
+	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
 )
 
 // Usage is what a VM's processes have used.
 type Usage = qemu.CgroupUsage
+
+// NICStats are the counters of a NIC.
+type NICStats = netns.InterfaceStats
 
 // Stats is what a VM has used.
 type Stats struct {
@@ -80,6 +85,21 @@ func (r *Runtime) statsOf(v *vm) (s Stats, err error) {
 		s.Processes = len(pids)
 	}
 	return s, r.measureDisk(v, &s)
+}
+
+// NetworkStats are the counters of a pod's NICs as its guest would count them,
+// the default one first; none if the pod has no network. errdefs.ErrNotFound
+// when there is no such sandbox.
+func (r *Runtime) NetworkStats(ctx context.Context, sandboxID string) ([]NICStats, error) {
+	p, err := r.pod(sandboxID)
+	if err != nil {
+		return nil, err
+	}
+	n := p.network()
+	if n == nil {
+		return nil, nil
+	}
+	return n.Stats(ctx)
 }
 
 // measureDisk counts the files of the VM and those of its pod that are the

@@ -351,6 +351,12 @@ func (r *Runtime) RunningStats(want func(runtime.Container) bool) []runtime.Stat
 	return all
 }
 
+// NetworkStats are of two NICs.
+func (r *Runtime) NetworkStats(_ context.Context, id string) ([]runtime.NICStats, error) {
+	_, err := r.Sandbox(id)
+	return []runtime.NICStats{{Name: "eth0", RxBytes: 5, TxBytes: 7}, {Name: "eth1"}}, err
+}
+
 // Events tells what is sent on Happened, until ctx ends.
 func (r *Runtime) Events(ctx context.Context, f func(runtime.Event) error) error {
 	for {
