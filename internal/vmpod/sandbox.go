@@ -59,6 +59,7 @@ func readSandbox(cfg *runtimeapi.PodSandboxConfig, bad *problems) *Pod {
 	if pod.CPU != nil && len(pod.CPU.Ignored) > 0 {
 		pod.note(CPUSettingAnnotation + ": keys that are not known have no effect: " + strings.Join(pod.CPU.Ignored, ", "))
 	}
+	pod.noteFirmware()
 	pod.Notes = append(pod.Notes, unknownAnnotations(cfg.GetAnnotations())...)
 	return pod
 }

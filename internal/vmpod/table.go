@@ -113,7 +113,7 @@ func annotations() []annotation {
 			name: "VirtletRootVolumeSize", set: setRootVolumeSize,
 			accepted: "a whole number of bytes as a Kubernetes quantity, such as 4Gi or 1500M, up to 2Pi",
 			initial:  "the size of the image",
-			effect:   "The size of the root disk. Less than the image's size means the image's. The guest grows its own partition and file system.",
+			effect:   "The size of the root disk. Less than the image's size means the image's. The guest grows its own partition and file system. QEMU's BIOS counts 2 TiB: from larger disks it boots with `virtio` only, and not if they are multiples of 2 TiB.",
 			example:  "1.5Gi",
 		},
 		{
