@@ -30,7 +30,7 @@ type Image struct {
 	RepoDigests []string `json:"repoDigests"`
 	// Format is QEMU's name of the file's format: qcow2, raw.
 	Format string `json:"format"`
-	// Size is the file's length, VirtualSize that of the guest's disk, in bytes.
+	// Size is what the file occupies, VirtualSize the length of the guest's disk, in bytes.
 	Size        int64 `json:"size"`
 	VirtualSize int64 `json:"virtualSize"`
 	// Sources are the URLs that it was fetched from, without what may be secret;

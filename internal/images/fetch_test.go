@@ -224,8 +224,8 @@ func TestResume(t *testing.T) {
 			if b.ranges.Load() != c.ranges {
 				t.Errorf("%d ranges were asked for instead of %d", b.ranges.Load(), c.ranges)
 			}
-			if c.ok && img.Size != int64(len(body)) {
-				t.Errorf("size %d", img.Size)
+			if c.ok && length(img) != int64(len(body)) {
+				t.Errorf("length %d", length(img))
 			}
 			if left := parts(t, s); left != nil {
 				t.Errorf("left: %v", left)

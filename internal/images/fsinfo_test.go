@@ -34,6 +34,35 @@ func TestFSInfo(t *testing.T) {
 	}
 }
 
+// What an image is said to occupy is what its removal frees, holes or none.
+func TestSizeOfHoles(t *testing.T) {
+	s := testStore(t)
+	disk := testImage(1, 64<<20)
+	clear(disk[1<<20:])
+	f := &files{}
+	f.set("/sparse", disk)
+	translateAll(t, s, serve(t, f.ServeHTTP).URL)
+	img := mustPull(t, s, "sparse")
+	if length(img) != 64<<20 || img.Size < 1<<20 || img.Size > 16<<20 { // pieces as they arrive may not be long enough for a hole
+		t.Errorf("length %d, size %d", length(img), img.Size)
+	}
+	before, err := s.FSInfo()
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed, err := s.Prune(t.Context(), PruneOptions{Unused: true})
+	if err != nil || len(freed) != 1 || freed[0].Bytes != img.Size {
+		t.Errorf("%+v, %v", freed, err)
+	}
+	after, err := s.FSInfo()
+	if gone := int64(before.UsedBytes) - int64(after.UsedBytes); err != nil || gone < img.Size || gone > img.Size+64<<10 { // with the link
+		t.Errorf("%d bytes are free, want %d: %v", gone, img.Size, err)
+	}
+	if img := newImage(hexA, dataFile{size: 5}, "", nil); img.Size != 1 {
+		t.Errorf("a file without blocks has size %d", img.Size)
+	}
+}
+
 func TestLongestMount(t *testing.T) {
 	const table = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
 30 22 254:1 / /var rw - ext4 /dev/vdb rw

@@ -60,7 +60,8 @@ type Image struct {
 	Names []string
 	// RepoDigests are the image's names with "@sha256:<Digest>", sorted.
 	RepoDigests []string
-	// Size is the length of the file in bytes.
+	// Size is what the file occupies on the disk, in bytes, and at least 1: what
+	// is freed with it, and its share of FSInfo. Holes are not in it.
 	Size int64
 	// Format is QEMU's name of the file's format, "qcow2" or "raw". Like
 	// VirtualSize, List may leave it empty.

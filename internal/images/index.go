@@ -280,7 +280,9 @@ func (l link) newer(other link) bool {
 }
 
 func newImage(hex string, d dataFile, dataDir string, links []link) Image {
-	img := Image{ID: d.id, Digest: hex, Size: d.size, Path: dataDir + "/" + hex}
+	// CRI takes an image of size 0 for a broken one, and a file system may keep a
+	// small file in its inode.
+	img := Image{ID: d.id, Digest: hex, Size: max(d.blocks, 1), Path: dataDir + "/" + hex}
 	for _, l := range links {
 		digest := l.name.Digest // may stand for what the disk came in
 		if digest == "" {

@@ -170,6 +170,15 @@ func translateAll(t testing.TB, s *Store, url string) {
 	translate(t, s, "all.yaml", "translations:\n- regexp: '^(.*)$'\n  url: "+url+"/$1\n")
 }
 
+// length is that of an image's file, -1 when there is none. Image.Size depends on the file system.
+func length(img Image) int64 {
+	fi, err := os.Stat(img.Path)
+	if err != nil {
+		return -1
+	}
+	return fi.Size()
+}
+
 func mustPull(t testing.TB, s *Store, ref string) Image {
 	t.Helper()
 	img, err := s.Pull(context.Background(), ref, nil)

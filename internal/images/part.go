@@ -165,7 +165,9 @@ func (p *part) writeSparse(buf []byte) (int, error) {
 		if n, err := p.writeData(buf[done:dirty], p.off+int64(done)); err != nil {
 			return done + n, err
 		}
-		p.punch(p.off+int64(dirty), int64(len(block)))
+		if err := p.punch(p.off+int64(dirty), int64(len(block))); err != nil {
+			return dirty, err
+		}
 		dirty += len(block)
 		done = dirty
 	}
@@ -182,10 +184,15 @@ func (p *part) writeData(b []byte, at int64) (int, error) {
 	return n, err
 }
 
-// punch gives back what was reserved for zeros; where the file system cannot,
-// they cost space and nothing else.
-func (p *part) punch(at, length int64) {
+// punch ends the part with a hole and gives back what was reserved for it; where
+// the file system cannot, zeros cost space and nothing else. The file grows
+// first: ext4 gives nothing back that is behind the end.
+func (p *part) punch(at, length int64) error {
+	if err := p.f.Truncate(at + length); err != nil {
+		return err
+	}
 	_ = unix.Fallocate(int(p.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
+	return nil
 }
 
 // allZero tells whether there is nothing but zeros.
@@ -213,12 +220,7 @@ func (p *part) reset() error {
 // head returns the first n bytes, or as many as there are.
 func (p *part) head(n int64) ([]byte, error) {
 	buf := make([]byte, min(n, p.off))
-	// What ends with a hole is shorter until finish.
-	m, err := p.f.ReadAt(buf, 0)
-	if err == io.EOF {
-		clear(buf[m:])
-		err = nil
-	}
+	_, err := p.f.ReadAt(buf, 0)
 	return buf, err
 }
 

@@ -52,7 +52,7 @@ func TestPull(t *testing.T) {
 	s := testStore(t)
 	translateAll(t, s, serve(t, f.ServeHTTP).URL)
 	img := mustPull(t, s, "virtlet.cloud/x")
-	if img.ID != ID(hexSum(body)) || img.Digest != hexSum(body) || img.Size != 2<<20 || img.VirtualSize != 4<<20 || img.Damaged != nil ||
+	if img.ID != ID(hexSum(body)) || img.Digest != hexSum(body) || length(img) != 2<<20 || img.VirtualSize != 4<<20 || img.Damaged != nil ||
 		len(img.Names) != 1 || img.Names[0] != "virtlet.cloud/x:latest" || time.Since(img.PulledAt) > time.Minute {
 		t.Errorf("%+v", img)
 	}

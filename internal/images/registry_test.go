@@ -50,7 +50,7 @@ func TestRegistry(t *testing.T) {
 		s := testStore(t)
 		rule(t, s, url+"/lib/vm:v1"+c.url)
 		img, err := s.Pull(context.Background(), "x", nil)
-		if err != nil || img.Digest != hexSum(disk) || img.Size != int64(len(disk)) {
+		if err != nil || img.Digest != hexSum(disk) || length(img) != int64(len(disk)) {
 			t.Errorf("%s: %+v, %v", c.what, img, err)
 			continue
 		}

@@ -55,7 +55,7 @@ func TestCompressed(t *testing.T) {
 		byDigest := "x@sha256:" + hexSum(sent)
 		for i, ref := range []string{"x", "x", byDigest, byDigest, "x:other", "y@sha256:" + hexSum(sent), "z@sha256:" + hexSum(body)} {
 			img := mustPull(t, s, ref)
-			if img.Digest != hexSum(body) || img.Size != int64(len(body)) || img.Format != "qcow2" {
+			if img.Digest != hexSum(body) || length(img) != int64(len(body)) || img.Format != "qcow2" {
 				t.Errorf("%s: %s: %+v", what, ref, img)
 			}
 			if _, bodies := f.count(); bodies != 1 {
