@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestContainerDisk(t *testing.T) {
 	t.Parallel()
 	n := node.Start(t, node.Options{})
 	registry := &node.Registry{Repository: "team/vms", User: "joe", Password: "hunter2-right"}
-	registry.Image(t, "v1", containerDisk(t, "tiny"))
+	manifest := registry.Image(t, "v1", containerDisk(t, "tiny"))
 	certificate := n.ServeTLS(t, registry)
 	n.Translate(t, "registry.yaml", fmt.Sprintf(`translations:
 - {regexp: '^disks/(\w+)$', url: 'oci://127.0.0.1/team/$1', transport: own}
@@ -41,6 +42,16 @@ transports: {own: {tls: {certificates: [{cert: %q}]}}}
 	if got := n.Crictl(t, "images", "-q"); got != "" {
 		t.Errorf("there is an image without a password: %s", got)
 	}
+	check(t, pullAs(t, n, "disks/vms:v1", "joe", "hunter2-right"))
+	// What the image is said to be is what the registry has.
+	var listed struct{ Images []crictlImage }
+	n.CrictlJSON(t, &listed, "images", "-o", "json")
+	const repo = "virtlet.cloud/disks/vms"
+	if len(listed.Images) != 1 || !slices.Equal(listed.Images[0].RepoDigests, []string{repo + "@" + manifest}) {
+		t.Errorf("images: %+v", listed.Images)
+	}
+	n.Crictl(t, "rmi", repo+"@"+manifest)
+	check(t, pullAs(t, n, "disks/vms@"+manifest, "joe", "hunter2-right"))
 	check(t, pullAs(t, n, "disks/vms:v1", "joe", "hunter2-right"))
 	vm := n.NewVM(t, "disk", func(vm *node.VM) {
 		vm.Config.Image.Image, vm.Config.Image.UserSpecifiedImage = "virtlet.cloud/disks/vms:v1", "virtlet.cloud/disks/vms:v1"

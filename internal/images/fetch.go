@@ -43,7 +43,10 @@ type arrival struct {
 }
 
 // known is the error of a fetch that found its content in the store.
-type known struct{ digest string }
+type known struct {
+	digest string   // of the file
+	sent   []string // see arrival
+}
 
 func (k *known) Error() string { return "already stored" }
 
@@ -123,8 +126,11 @@ func (s *Store) fetchUnlessKnown(ctx context.Context, j *job) (Image, error) {
 		return img, err
 	}
 	img, ok, err := s.link(ctx, j.name, k.digest)
-	if ok || err != nil {
-		return img, err
+	if err != nil {
+		return Image{}, err
+	}
+	if ok {
+		return s.pulled(ctx, j.name, img, k.sent)
 	}
 	// It has gone meanwhile.
 	j.cached, j.fresh = source{}, true
@@ -161,7 +167,7 @@ func (s *Store) fetchInto(ctx context.Context, j *job) (_ Image, err error) {
 	}
 	a.source.Digest, a.source.Sent = img.Digest, a.digests
 	s.remember(j.res.URL, a.source)
-	return img, nil
+	return s.pulled(context.WithoutCancel(ctx), j.name, img, a.digests)
 }
 
 // fill fetches from where the URL says.
@@ -183,7 +189,7 @@ func (j *job) fillFromHTTP(ctx context.Context, in *intake) (arrival, error) {
 	defer st.close()
 	sum, err := in.fill(st)
 	if errors.Is(err, errNotModified) {
-		return arrival{}, &known{j.cached.Digest}
+		return arrival{}, &known{j.cached.Digest, j.cached.Sent}
 	}
 	return arrival{digests: []string{sum}, source: st.current}, err
 }

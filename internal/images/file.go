@@ -33,7 +33,7 @@ func (s *Store) fillFromFile(ctx context.Context, j *job, in *intake) (arrival, 
 		return arrival{}, err
 	}
 	if tag := before.source().ETag; tag != "" && tag == j.cached.ETag {
-		return arrival{}, &known{j.cached.Digest}
+		return arrival{}, &known{j.cached.Digest, j.cached.Sent}
 	}
 	j.prog.setTotal(before.size)
 	if err := in.announced(before.size); err != nil {

@@ -58,7 +58,7 @@ func TestSizeOfHoles(t *testing.T) {
 	if gone := int64(before.UsedBytes) - int64(after.UsedBytes); err != nil || gone < img.Size || gone > img.Size+64<<10 { // with the link
 		t.Errorf("%d bytes are free, want %d: %v", gone, img.Size, err)
 	}
-	if img := newImage(hexA, dataFile{size: 5}, "", nil); img.Size != 1 {
+	if img := newImage(hexA, dataFile{size: 5}, "", nil, nil); img.Size != 1 {
 		t.Errorf("a file without blocks has size %d", img.Size)
 	}
 }

@@ -58,7 +58,9 @@ type Image struct {
 	// Names are the tags (CRI's repo_tags), sorted, as users wrote them with
 	// ":latest" filled in. An image that was pulled by digest only has none.
 	Names []string
-	// RepoDigests are the image's names with "@sha256:<Digest>", sorted.
+	// RepoDigests are the image's names with a digest that their server knows
+	// their content by, sorted: of a registry's index or manifest, of the file as
+	// it was sent, or Digest.
 	RepoDigests []string
 	// Size is what the file occupies on the disk, in bytes, and at least 1: what
 	// is freed with it, and its share of FSInfo. Holes are not in it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 type index struct {
 	data  map[string]dataFile // by hex digest
 	links map[string]link     // by file name
+	tags  map[string]source   // what tags came in, by Name.key; nil: to be asked for
 
 	tables
 }
@@ -242,7 +244,7 @@ func (ix *index) build(dataDir string) {
 	}
 	ix.images = make([]Image, 0, len(named))
 	for hex, links := range named {
-		ix.images = append(ix.images, newImage(hex, ix.data[hex], dataDir, links))
+		ix.images = append(ix.images, newImage(hex, ix.data[hex], dataDir, links, ix.tags))
 	}
 	slices.SortFunc(ix.images, func(a, b Image) int {
 		return cmp.Or(slices.Compare(a.Names, b.Names), cmp.Compare(a.Digest, b.Digest))
@@ -254,6 +256,19 @@ func (ix *index) build(dataDir string) {
 		ix.byID[img.ID], ix.byHex[img.Digest] = i, i
 		for _, l := range named[img.Digest] {
 			ix.byKey[l.key] = i
+		}
+	}
+	ix.addDigests()
+}
+
+// addDigests has images found by their RepoDigests, where these are no links.
+func (ix *index) addDigests() {
+	for i, img := range ix.images {
+		for _, d := range img.RepoDigests {
+			key := strings.TrimPrefix(d, Prefix)
+			if _, taken := ix.byKey[key]; !taken {
+				ix.byKey[key] = i
+			}
 		}
 	}
 }
@@ -279,7 +294,7 @@ func (l link) newer(other link) bool {
 	return cmp.Or(l.mtime.Compare(other.mtime), cmp.Compare(l.file, other.file)) > 0
 }
 
-func newImage(hex string, d dataFile, dataDir string, links []link) Image {
+func newImage(hex string, d dataFile, dataDir string, links []link, tags map[string]source) Image {
 	// CRI takes an image of size 0 for a broken one, and a file system may keep a
 	// small file in its inode.
 	img := Image{ID: d.id, Digest: hex, Size: max(d.blocks, 1), Path: dataDir + "/" + hex}
@@ -287,6 +302,9 @@ func newImage(hex string, d dataFile, dataDir string, links []link) Image {
 		digest := l.name.Digest // may stand for what the disk came in
 		if digest == "" {
 			img.Names, digest = append(img.Names, l.text), hex
+			if src := tags[l.key]; src.Digest == hex {
+				digest = src.Sent[0]
+			}
 		}
 		img.RepoDigests = append(img.RepoDigests, l.name.repo()+"@"+digestPrefix+digest)
 		if l.mtime.After(img.PulledAt) {

@@ -47,15 +47,14 @@ func (ix *index) findName(ref string) (int, bool) {
 	if i, ok := ix.byKey[n.key()]; ok || n.Digest == "" {
 		return i, ok
 	}
-	// An image that was pulled by tag also has its digest as a name.
+	// Whatever it was pulled by, the digest of the disk will do.
 	i, ok := ix.byHex[n.Digest]
 	return i, ok && ix.images[i].hasPath(n.Path)
 }
 
 func (img Image) hasPath(path string) bool {
-	want := path + "@" + digestPrefix + img.Digest
 	for _, d := range img.RepoDigests {
-		if strings.TrimPrefix(d, Prefix) == want {
+		if repo, _, _ := strings.Cut(strings.TrimPrefix(d, Prefix), "@"); repo == path {
 			return true
 		}
 	}

@@ -213,7 +213,7 @@ func (s *Store) stopIfKnown(j *job, digests []string) error {
 	if err := j.check(hex, digests); err != nil {
 		return err
 	}
-	return &known{hex}
+	return &known{hex, digests}
 }
 
 func (r *registry) fillFromLayers(ctx context.Context, layers []descriptor, in *intake) error {

@@ -33,6 +33,9 @@ type source struct {
 	URL string `json:"url,omitempty"`
 	// Sent are the digests of what the content came in: see arrival.
 	Sent []string `json:"sent,omitempty"`
+	// Name is the key of a tag that was pulled so, when this is not about a URL:
+	// several tags may have one URL.
+	Name string `json:"name,omitempty"`
 }
 
 // sourceOf keeps what identifies the very bytes: strong ETags, settled dates.
@@ -130,12 +133,53 @@ func (s *Store) remember(url string, src source) {
 	sources := s.loadSources()
 	src.URL = RedactURL(url)
 	sources[sourceKey(url)] = src
+	s.sourcesChanged()
+}
+
+// pulled remembers what the content came in when a tag was pulled, which is what
+// its server knows it by, and returns the image as it is shown from then on.
+func (s *Store) pulled(ctx context.Context, n Name, img Image, sent []string) (Image, error) {
+	if n.Digest != "" || len(sent) == 0 {
+		return img, nil
+	}
+	s.mu.Lock()
+	sources, key := s.loadSources(), sourceKey("name "+n.key())
+	old, had := sources[key]
+	same := sent[0] == img.Digest
+	if same && !had || had && old.Digest == img.Digest && slices.Equal(old.Sent, sent) {
+		s.mu.Unlock()
+		return img, nil
+	}
+	if delete(sources, key); !same {
+		sources[key] = source{Digest: img.Digest, Sent: sent, Name: n.key()}
+	}
+	s.sourcesChanged()
+	s.mu.Unlock()
+	return s.Get(ctx, digestPrefix+img.Digest)
+}
+
+// sentTags are the sources of tags by the tag's key. It needs s.mu.
+func (s *Store) sentTags() map[string]source {
+	tags := map[string]source{}
+	for _, src := range s.loadSources() {
+		if src.Name != "" && len(src.Sent) > 0 && isHexDigest(src.Sent[0]) {
+			tags[src.Name] = src
+		}
+	}
+	return tags
+}
+
+// sourcesChanged writes them down without those of content that has gone. It
+// needs s.mu.
+func (s *Store) sourcesChanged() {
+	sources := s.sources
 	if ix, err := s.index(); err == nil {
 		for key, known := range sources {
 			if _, stored := ix.data[known.Digest]; !stored {
 				delete(sources, key)
 			}
 		}
+		ix.tags = nil
 	}
 	if err := s.saveSources(); err != nil {
 		s.opts.Warn(fmt.Errorf("image store: %w", err))

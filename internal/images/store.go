@@ -206,6 +206,9 @@ func (s *Store) index() (*index, error) {
 	if s.ix == nil {
 		s.ix, data, links = newIndex(), changes{all: true}, changes{all: true}
 	}
+	if s.ix.tags == nil {
+		s.ix.tags, s.ix.built = s.sentTags(), false
+	}
 	if err := s.ix.update(s.dataDir, s.linksDir, data, links); err != nil {
 		s.ix = nil
 		return nil, fmt.Errorf("image store: %w", err)
