@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/qemulet/qemulet/internal/vmpod"
 	"github.com/qemulet/qemulet/netns"
@@ -28,12 +29,20 @@ type plan struct {
 // launch spawns the paused machine. On an error whatever it left is found
 // through the record: the cgroup and the run directory.
 func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine, error) {
+	var group *qemu.Cgroup
+	var g errgroup.Group
+	// There are many hierarchies to make it in, with version 1.
+	g.Go(func() (err error) {
+		group, err = qemu.CreateCgroup(v.record().CgroupPath, plan.resources)
+		return err
+	})
 	files, err := r.openFiles(v, plan)
 	defer closeAll(files)
-	if err != nil {
+	if err = errors.Join(err, g.Wait()); err != nil {
 		return nil, err
 	}
-	return r.spawn(ctx, v, plan, files)
+	// gofail: var containerCgroup struct{}
+	return r.spawn(ctx, v, plan, files, group)
 }
 
 func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
@@ -66,12 +75,7 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	return &plan{spec: spec, volumes: vols, inv: inv, resources: resources}, nil
 }
 
-func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string]*os.File) (*qemu.Machine, error) {
-	group, err := qemu.CreateCgroup(v.record().CgroupPath, plan.resources)
-	if err != nil {
-		return nil, err
-	}
-	// gofail: var containerCgroup struct{}
+func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string]*os.File, group *qemu.Cgroup) (*qemu.Machine, error) {
 	dir := r.runDir(v.id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
