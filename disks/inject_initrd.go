@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/therootcompany/xz"
 
 	"github.com/qemulet/qemulet/disks/injector"
 )
@@ -83,7 +83,7 @@ func readModule(path string) ([]byte, error) {
 	case strings.HasSuffix(path, ".gz"):
 		r, err = gzip.NewReader(f)
 	case strings.HasSuffix(path, ".xz"):
-		r, err = xz.NewReader(f)
+		r, err = xz.NewReader(f, xz.DefaultDictMax) // what xz -9 needs
 	case strings.HasSuffix(path, ".zst"):
 		var d *zstd.Decoder
 		if d, err = zstd.NewReader(f, zstd.WithDecoderConcurrency(1)); err == nil {
