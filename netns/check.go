@@ -23,7 +23,7 @@ func (m *Manager) Check(ctx context.Context, r Record) error {
 		return fmt.Errorf("netns: pod %s: %w", r.Pod.ID, err)
 	}
 	defer unlock()
-	if err := checkLinks(r); err != nil {
+	if err := errors.Join(m.checkVFs(r), checkLinks(r)); err != nil {
 		return err
 	}
 	a, ok := m.readJournal(r.Pod.ID)
@@ -84,6 +84,9 @@ func checkLinks(r Record) error {
 	}
 	defer l.Close()
 	for _, nic := range r.Interfaces {
+		if nic.VF != nil {
+			continue
+		}
 		if err := l.checkNIC(nic); err != nil {
 			return fmt.Errorf("netns: interface %s in %s: %w", nic.Name, r.NetnsPath, err)
 		}

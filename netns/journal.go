@@ -28,6 +28,7 @@ type savedLink struct {
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
 	Routes    []Route        `json:"routes,omitempty"`
 	AllMulti  bool           `json:"allMulti,omitempty"`
+	VF        *savedVF       `json:"vf,omitempty"` // until it is given back
 }
 
 const (
@@ -58,7 +59,8 @@ func (m *Manager) writeJournal(a attachment) error {
 	return nil
 }
 
-// writeLinks notes links before they are changed. A power failure may lose the note: it takes the links with it.
+// writeLinks notes links before they are changed. A power failure may lose the note: it takes the links, and
+// the drivers of VFs, with it.
 func (m *Manager) writeLinks(a attachment) error {
 	raw, err := json.Marshal(a.links)
 	if err == nil {

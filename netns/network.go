@@ -73,6 +73,9 @@ func (n *Network) OpenTap(i, queues int) (files []*os.File, err error) {
 		return nil, fmt.Errorf("netns: pod %s: interface %d: there are %d", n.record.Pod.ID, i, len(n.record.Interfaces))
 	}
 	nic := n.record.Interfaces[i]
+	if nic.VF != nil {
+		return nil, fmt.Errorf("netns: pod %s: interface %s is the PCI device %s and has no tap", n.record.Pod.ID, nic.Name, nic.VF.PCI)
+	}
 	if queues = max(queues, 1); queues > nic.Queues {
 		return nil, fmt.Errorf("netns: pod %s: interface %s: %d queues: its tap was made for %d", n.record.Pod.ID, nic.Name, queues, nic.Queues)
 	}

@@ -10,7 +10,7 @@ import (
 
 // Open serves a pod's network again after a restart of this process; a guest that runs notices nothing. A network that
 // is open in this Manager already is returned as it is. The error matches ErrGone when the namespace, or a tap in it,
-// does not exist any more.
+// does not exist any more, or a VF is not the guest's any more.
 func (m *Manager) Open(ctx context.Context, r Record) (*Network, error) {
 	unlock, err := m.locks.lock(ctx, r.Pod.ID)
 	if err != nil {
@@ -19,6 +19,9 @@ func (m *Manager) Open(ctx context.Context, r Record) (*Network, error) {
 	defer unlock()
 	if n := m.opened(r.Pod.ID); n != nil {
 		return n, nil
+	}
+	if err := m.checkVFs(r); err != nil {
+		return nil, err
 	}
 	ns, err := openNamespace(r.NetnsPath)
 	if err != nil {
@@ -43,6 +46,10 @@ func reopenSockets(ns *os.File, r Record) (sockets []dhcp.Link, err error) {
 		}
 		defer l.Close()
 		for _, nic := range r.Interfaces {
+			if nic.VF != nil {
+				sockets = append(sockets, dhcp.Link{})
+				continue
+			}
 			socket, err := l.reopenSocket(nic)
 			if err != nil {
 				err = fmt.Errorf("netns: interface %s in %s: %w", nic.Name, r.NetnsPath, err)

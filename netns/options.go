@@ -17,6 +17,7 @@ const (
 	DefaultBinDir        = "/opt/cni/bin"
 	DefaultCacheDir      = "/var/lib/cni"
 	DefaultNetnsDir      = "/run/netns"
+	DefaultSysDir        = "/sys"
 	DefaultPluginTimeout = 90 * time.Second
 )
 
@@ -30,6 +31,9 @@ type Options struct {
 	CacheDir string
 	// NetnsDir is where namespaces are pinned, one bind mount each. It is made, and made a shared mount, when needed.
 	NetnsDir string
+	// SysDir is where sysfs is mounted, by which VFs are found and change drivers. It has to be the mount of the node: the
+	// links of the physical functions are seen there.
+	SysDir string
 	// PluginTimeout bounds one run of one plugin. A plugin that exceeds it is killed with all processes of its group.
 	PluginTimeout time.Duration
 	// Plumbing is how frames pass between the plugins' links and guests; empty means PlumbingAuto. A network that is there
@@ -46,6 +50,9 @@ type Manager struct {
 	mu   sync.Mutex
 	open map[string]*Network // by pod ID
 
+	sys sysfs
+	pfs physicalFunctions
+
 	observe func(time.Duration) // if set, is told how long each plugin ran
 }
 
@@ -55,7 +62,7 @@ func NewManager(o Options) (*Manager, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{o: o, open: make(map[string]*Network)}, nil
+	return &Manager{o: o, open: make(map[string]*Network), sys: sysfs{o.SysDir, writeSysfs}, pfs: hostPFs{}}, nil
 }
 
 func (o Options) withDefaults() Options {
@@ -70,6 +77,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.NetnsDir == "" {
 		o.NetnsDir = DefaultNetnsDir
+	}
+	if o.SysDir == "" {
+		o.SysDir = DefaultSysDir
 	}
 	if o.PluginTimeout == 0 {
 		o.PluginTimeout = DefaultPluginTimeout
@@ -90,6 +100,7 @@ func (o Options) validate() error {
 	absolute("ConfDir", o.ConfDir)
 	absolute("CacheDir", o.CacheDir)
 	absolute("NetnsDir", o.NetnsDir)
+	absolute("SysDir", o.SysDir)
 	for _, dir := range o.BinDirs {
 		absolute("BinDirs", dir)
 	}

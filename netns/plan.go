@@ -13,7 +13,8 @@ import (
 type plannedNIC struct {
 	observed   *observedLink
 	nic        Interface
-	bridgeName string // of the bridge, if there will be one
+	bridgeName string   // of the bridge, if there will be one
+	vf         *savedVF // if it is to be passed through
 }
 
 // plan joins what the plugins report with what they made. The order of the NICs is the order of the result's addresses,

@@ -16,7 +16,7 @@ import (
 )
 
 // plumb puts the guest in the place of the pod's links, each of which is joined to a tap. It notes in the NICs how that
-// was done, and returns the DHCP sockets of the NICs (none for a NIC without an address). It runs inside the namespace.
+// was done, and returns the DHCP sockets of the NICs (none for a NIC without an address, or that is a VF). It runs inside the namespace.
 func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Link, err error) {
 	defer func() {
 		if err != nil {
@@ -27,6 +27,10 @@ func (l *links) plumb(nics []*plannedNIC, want Plumbing) (sockets []dhcp.Link, e
 		return nil, err
 	}
 	for _, p := range nics {
+		if p.vf != nil {
+			sockets = append(sockets, dhcp.Link{})
+			continue
+		}
 		tap, err := l.plumbNIC(p, want)
 		if err != nil {
 			return sockets, fmt.Errorf("netns: interface %s: %w", p.nic.Name, err)

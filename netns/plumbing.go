@@ -21,6 +21,8 @@ const (
 	PlumbingBridge Plumbing = "bridge"
 	// PlumbingDirect is what an Interface says whose tap the plugins have made themselves: the guest is on the link.
 	PlumbingDirect Plumbing = "direct"
+	// PlumbingPassthrough is what an Interface says that is a VF of an SR-IOV card: the guest has the device itself.
+	PlumbingPassthrough Plumbing = "passthrough"
 )
 
 // validate accepts what can be asked for.

@@ -23,15 +23,17 @@ type Interface struct {
 	Name string `json:"name"`
 	// Plumbing tells how frames pass between the link and the guest.
 	Plumbing Plumbing `json:"plumbing"`
-	// Tap and Bridge are links of ours in the pod's namespace; there is a bridge with PlumbingBridge only, and with
-	// PlumbingDirect the tap is the plugins' link itself.
-	Tap    string `json:"tap"`
+	// Tap and Bridge are links of ours in the pod's namespace; there is a bridge with PlumbingBridge only, with
+	// PlumbingDirect the tap is the plugins' link itself, and with PlumbingPassthrough there is neither.
+	Tap    string `json:"tap,omitempty"`
 	Bridge string `json:"bridge,omitempty"`
+	// VF is what the guest has instead of a tap with PlumbingPassthrough, nil otherwise.
+	VF *VF `json:"vf,omitempty"`
 	// MAC is the guest's address: the one the plugins gave to the link.
 	MAC HardwareAddr `json:"mac"`
 	// MTU in bytes, of the link, the tap, the bridge and the guest's NIC.
 	MTU int `json:"mtu"`
-	// Queues is the number of queue pairs the tap was made for.
+	// Queues is the number of queue pairs the tap was made for; 0 with a VF.
 	Queues int `json:"queues"`
 	// Addresses are what the guest configures, in the order of the CNI result. The prefix tells what the guest reaches
 	// without a router: a single-address prefix where the plugins route even the neighbours (Calico, ptp).

@@ -23,6 +23,7 @@ func save(nics []*plannedNIC) []savedLink {
 			Addresses: p.observed.addresses,
 			Routes:    p.observed.routes,
 			AllMulti:  p.observed.link.Attrs().Allmulti != 0,
+			VF:        p.vf,
 		})
 	}
 	return saved

@@ -208,12 +208,15 @@ func (s *setup) plan(result *types100.Result) ([]*plannedNIC, error) {
 		return nil, err
 	}
 	s.journal.Pod.keepMACs(nics)
-	return nics, nil
+	return nics, s.m.findVFs(result, nics)
 }
 
 func (s *setup) plumb(nics []*plannedNIC) (sockets []dhcp.Link, err error) {
 	s.journal.links = save(nics)
 	if err := s.m.writeLinks(s.journal); err != nil {
+		return nil, err
+	}
+	if err := s.m.takeVFs(nics); err != nil {
 		return nil, err
 	}
 	err = within(s.ns, func() error {

@@ -118,23 +118,27 @@ func (m *Manager) detachKnown(ctx context.Context, p Pod) error {
 }
 
 // giveBack restores the links of the plugins and runs DEL. A plugin's failure counts more than one to restore, which is
-// reported only along with it.
+// reported only along with it; but without a VF that is given back DEL would be in vain, and nobody would look for the VF
+// afterwards.
 func (m *Manager) giveBack(ctx context.Context, list *libcni.NetworkConfigList, a attachment, path string) error {
 	ns, err := openNamespace(path)
 	switch {
 	case errors.Is(err, ErrGone):
-		path = "" // as the specification has it: DEL without CNI_NETNS
+		ns, path = nil, "" // as the specification has it: DEL without CNI_NETNS
 	case err != nil:
 		return err
 	default:
-		err = restore(ns, a.links)
-		_ = ns.Close()
+		defer func() { _ = ns.Close() }()
+	}
+	if err := m.returnVFs(ctx, ns, a); err != nil {
+		return err
+	}
+	var unrestored error
+	if ns != nil {
+		unrestored = restore(ns, a.links)
 	}
 	if failed := m.detach(ctx, list, a.Pod, path); failed != nil {
-		if errors.Is(err, ErrGone) {
-			return failed
-		}
-		return errors.Join(failed, err)
+		return errors.Join(failed, unrestored)
 	}
 	return nil
 }

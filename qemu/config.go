@@ -205,7 +205,7 @@ type Backing struct {
 	Format Format `json:"format"`
 }
 
-// NIC is a network interface of the guest on an open tap device.
+// NIC is a network interface of the guest: on an open tap device, or a network card of the host's.
 type NIC struct {
 	// ID is unique in the machine, of the same form as Disk.ID.
 	ID string `json:"id"`
@@ -219,6 +219,12 @@ type NIC struct {
 	// VhostNet moves packets in the kernel; it needs one /dev/vhost-net
 	// descriptor per queue.
 	VhostNet bool `json:"vhostNet,omitempty"`
+	// Host, when not empty, is the address of a PCI device of the host's, such
+	// as "0000:3b:02.1", that is bound to vfio-pci and is the NIC in the place
+	// of a tap. It has MAC already, and MTU, Queues and VhostNet do not apply.
+	// QEMU's user has to be allowed to open /dev/vfio/<its IOMMU group>, and all
+	// of the guest's memory is locked: QEMU inherits RLIMIT_MEMLOCK.
+	Host string `json:"host,omitempty"`
 }
 
 // ConfigError says which field of a Config cannot be, and what could.

@@ -3,6 +3,7 @@ package qemu
 import (
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 )
 
@@ -29,6 +30,16 @@ type virtioNIC struct {
 	MultiQueue  bool   `json:"mq,omitempty"`
 	Vectors     int    `json:"vectors,omitempty"`
 }
+
+// hostNIC is a network card of the host's. Its boot ROM stays out.
+type hostNIC struct {
+	pciDevice
+	Host   string `json:"host"`
+	ROMBar int    `json:"rombar"`
+}
+
+// hostPCI is the form of a PCI device's address.
+var hostPCI = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
 // Limits of a NIC.
 const (
@@ -70,10 +81,26 @@ func (b *builder) checkNIC(field string, n NIC) error {
 	if n.Queues < 0 || n.Queues > maxQueues {
 		return bad(field+".queues", n.Queues, "0 for one, or 1 to %d", maxQueues)
 	}
+	return checkHostNIC(field, n)
+}
+
+// checkHostNIC refuses what only a tap could do.
+func checkHostNIC(field string, n NIC) error {
+	switch {
+	case n.Host == "":
+		return nil
+	case !hostPCI.MatchString(n.Host):
+		return bad(field+".host", n.Host, "a PCI address such as 0000:3b:02.1")
+	case n.MTU != 0 || n.Queues != 0 || n.VhostNet:
+		return bad(field+".host", n.Host, "no mtu, queues or vhostNet besides, which belong to taps")
+	}
 	return nil
 }
 
 func (b *builder) addNIC(n NIC, slot int) error {
+	if n.Host != "" {
+		return b.addHostNIC(n, slot)
+	}
 	dev, err := b.virtio("virtio-net-pci", n.ID, slot, 0)
 	if err != nil {
 		return err
@@ -88,6 +115,15 @@ func (b *builder) addNIC(n NIC, slot int) error {
 	}
 	b.json("-netdev", host)
 	b.device(guest)
+	return nil
+}
+
+func (b *builder) addHostNIC(n NIC, slot int) error {
+	dev, err := b.place("vfio-pci", n.ID, slot, 0)
+	if err != nil {
+		return err
+	}
+	b.device(hostNIC{pciDevice: dev, Host: n.Host})
 	return nil
 }
 

@@ -41,6 +41,9 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		log.Warn("core files cannot be switched off", "error", err)
 	}
+	// VMs inherit this too: with a device of the host's all memory is locked.
+	// What that lacks is said when such a VM starts.
+	_ = unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY})
 	lock, err := acquire(cfg.StateDir)
 	if err != nil {
 		return err

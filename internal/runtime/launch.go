@@ -29,6 +29,9 @@ type plan struct {
 // launch spawns the paused machine. On an error whatever it left is found
 // through the record: the cgroup and the run directory.
 func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine, error) {
+	if err := r.grantVFs(v.pod.network(), plan.spec.MemoryBytes); err != nil {
+		return nil, err
+	}
 	var group *qemu.Cgroup
 	var g errgroup.Group
 	// There are many hierarchies to make it in, with version 1.

@@ -58,6 +58,10 @@ func (r *Runtime) nics(v *vm, accel qemu.Accel) []qemu.NIC {
 	vhost := r.vhostNet(accel)
 	var nics []qemu.NIC
 	for i, link := range n.Interfaces() {
+		if link.VF != nil {
+			nics = append(nics, qemu.NIC{ID: fmt.Sprintf("net%d", i), MAC: link.MAC.String(), Host: link.VF.PCI})
+			continue
+		}
 		nics = append(nics, qemu.NIC{
 			ID: fmt.Sprintf("net%d", i), MAC: link.MAC.String(), MTU: link.MTU, Queues: link.Queues, VhostNet: vhost,
 		})
