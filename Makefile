@@ -13,7 +13,7 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build run test unit lint bench fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest clean help
+.PHONY: build run test unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
@@ -24,10 +24,13 @@ run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=
 
 test: deps ## run all tests, with real virtual machines (installs what is missing, builds the guests)
 	@$(MAKE) -j3 build crictl critest guest-tiny guest-tiny-9p guest-debian
-	@scripts/test.sh . e2e
+	@scripts/test.sh . deploy e2e
 
 unit: deps ## run the tests of the packages only, not the end-to-end ones
-	@scripts/test.sh .
+	@scripts/test.sh . deploy
+
+manifests: ## print what a cluster has to know: make manifests | kubectl apply -f -
+	@cd deploy && go tool kustomize build base
 
 lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
 	@scripts/lint.sh

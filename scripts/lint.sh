@@ -1,5 +1,5 @@
 #!/bin/bash
-# lint.sh: formatting, vet, staticcheck and tidiness of both modules; syntax of the scripts; white space; and that the
+# lint.sh: formatting, vet, staticcheck and tidiness of all modules; syntax of the scripts; white space; and that the
 # licence is where it belongs. Every check runs, also after another has failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -30,13 +30,14 @@ script_syntax() { scripts | xargs -0rn1 bash -n; }
 not_executable() { scripts | while IFS= read -r -d "" f; do case $f in */testdata/*) continue ;; esac; [ -x "$f" ] || echo "$f: begins with #! but is not executable"; done; }
 in_module() { (cd "$1" && shift && "$@"); }
 
-for module in . e2e; do
+for module in . e2e deploy; do
   check "gofmt ($module)" none in_module "$module" gofmt -l -s .
   check "go vet ($module)" in_module "$module" go vet ./...
   check "go.mod is tidy ($module)" in_module "$module" go mod tidy -diff
 done
 staticcheck=$(go tool -n staticcheck) && check "staticcheck (.)" go tool staticcheck ./... &&
-  check "staticcheck (e2e)" in_module e2e "$staticcheck" ./...
+  check "staticcheck (e2e)" in_module e2e "$staticcheck" ./... &&
+  check "staticcheck (deploy)" in_module deploy "$staticcheck" ./...
 check "syntax of the scripts" script_syntax
 check "scripts are executable" none not_executable
 check "no white space at line ends" none trailing_space
