@@ -92,9 +92,15 @@ func compareVersions(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
+// cutNumber takes the number off with which s begins, without leading zeros; ""
+// is none.
 func cutNumber(s string) (number, rest string) {
 	rest = strings.TrimLeft(s, "0123456789")
-	return strings.TrimLeft(s[:len(s)-len(rest)], "0"), rest
+	digits := s[:len(s)-len(rest)]
+	if number = strings.TrimLeft(digits, "0"); number == "" && digits != "" {
+		number = "0"
+	}
+	return number, rest
 }
 
 // openKernel finds the image and the modules of one kernel.

@@ -184,6 +184,7 @@ func TestCPIO(t *testing.T) {
 func FuzzCompareVersions(f *testing.F) {
 	f.Add("6.1.0-56-cloud-amd64", "6.1.0-9")
 	f.Add("01", "1")
+	f.Add("0A", "05\xc9")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		if compareVersions(a, b) != -compareVersions(b, a) || compareVersions(a, a) != 0 {
 			t.Errorf("%q and %q: %d and %d", a, b, compareVersions(a, b), compareVersions(b, a))
