@@ -383,6 +383,8 @@ func TestBadInput(t *testing.T) {
 		h.must(os.Rename(aside, gone))
 	}
 	h.set("usr/lib/systemd/system/kubelet.service", kubeletUnit)
+	h.set("fail", "systemctl cat")
+	h.refused("the node has no kubelet.service with ", "install")
 	if !maps.Equal(h.files(), before) {
 		t.Error("something was changed")
 	}

@@ -288,7 +288,7 @@ install() {
   local command
   check_node
   find_primary
-  command=$(kubelet_command)
+  command=$(kubelet_command) || command=''
   [ -n "$command" ] || fail "the node has no kubelet.service with an ExecStart: kubelet must be a service of systemd's"
   mkdir -p "$root$state"
   rm -f "$root$state/uninstalling"
