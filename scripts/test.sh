@@ -8,7 +8,7 @@ status=0
 begin=$SECONDS
 for dir; do
   echo "== go test ./... in $dir"
-  (cd "$dir" && go test -timeout 14m ./...) 2>&1 | tee -a "$log" || status=1
+  (cd "$dir" && go test -timeout 40m ./...) 2>&1 | tee -a "$log" || status=1
 done
 echo
 awk -v seconds=$((SECONDS - begin)) -v status=$status '
