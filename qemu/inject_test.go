@@ -51,7 +51,7 @@ var known = map[string][]string{
 	"-netdev":   nil,
 	"-name":     {"guest", "debug-threads"},
 	"-smbios":   {"type", "manufacturer", "product"},
-	"-accel":    {"tcg", "kvm", "tb-size"},
+	"-accel":    {"tcg", "kvm", "tb-size", "thread", "single"},
 	"-smp":      {"cpus", "sockets", "cores", "threads"},
 	"-m":        {"size"},
 	"-numa":     {"node", "nodeid", "cpus", "memdev", "dist", "src", "dst", "val"},
