@@ -19,7 +19,7 @@ func doctor(ctx context.Context, o *options, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, doctorLimit)
 	defer cancel()
 	well := true
-	for _, f := range criproxy.Examine(ctx, criproxy.Examination{Proxy: o.listen, Primary: o.primary, VM: o.vm, ID: o.id, Handlers: o.handlers}) {
+	for _, f := range criproxy.Examine(ctx, criproxy.Examination{Proxy: o.listen, Primary: o.primary, VM: o.vm, Handlers: o.handlers}) {
 		mark := "ok  "
 		if !f.OK {
 			mark, well = "BAD ", false

@@ -27,7 +27,6 @@ var vmMetrics = []metric{
 	{"container_cpu_cfs_throttled_seconds_total", "Total time duration the container has been throttled.", false, func(s runtime.Stats) uint64 { return uint64(s.Usage.Throttled / time.Second) }},
 	{"container_processes", "Number of processes running inside the container.", true, func(s runtime.Stats) uint64 { return uint64(s.Processes) }},
 	{"container_fs_usage_bytes", "Number of bytes that are consumed by the container on this filesystem.", true, func(s runtime.Stats) uint64 { return s.DiskBytes }},
-	{"container_fs_inodes_total", "Number of Inodes.", true, func(s runtime.Stats) uint64 { return s.Inodes }},
 	{"container_start_time_seconds", "Start time of the container since unix epoch in seconds.", true, func(s runtime.Stats) uint64 { return uint64(s.Container.StartedAt.Unix()) }},
 }
 

@@ -13,11 +13,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Examination says what to look at: sockets, the VM runtime's name and its
-// RuntimeClass handlers.
+// Examination says what to look at: sockets, and the RuntimeClass handlers that
+// pods shall be able to name.
 type Examination struct {
 	Proxy, Primary, VM string
-	ID                 string
 	Handlers           []string
 }
 
@@ -75,6 +74,12 @@ func (e Examination) condition(ctx context.Context) Finding {
 	var names []string
 	for _, h := range got.GetRuntimeHandlers() {
 		names = append(names, h.GetName())
+	}
+	for _, handler := range e.Handlers {
+		if !slices.Contains(names, handler) {
+			return Finding{Text: fmt.Sprintf("the proxy at %s does not tell kubelet of the handler %q, but of: %s", e.Proxy, handler, strings.Join(names, " ")),
+				Advice: "name the same -handlers here and where it serves"}
+		}
 	}
 	for _, c := range got.GetStatus().GetConditions() {
 		switch {

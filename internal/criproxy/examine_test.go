@@ -14,7 +14,7 @@ func TestExamineSeesWhatIsWrong(t *testing.T) {
 	_, err := n.runtime.Version(t.Context(), &runtimeapi.VersionRequest{})
 	check(t, err)
 	text := func() (good, bad string) {
-		e := Examination{Proxy: n.socket, Primary: n.options.Primary, VM: n.options.VM, ID: "virtlet.cloud", Handlers: n.options.Handlers}
+		e := Examination{Proxy: n.socket, Primary: n.options.Primary, VM: n.options.VM, Handlers: n.options.Handlers}
 		for _, f := range Examine(t.Context(), e) {
 			if f.OK {
 				good += f.Text + "\n"
@@ -32,6 +32,10 @@ func TestExamineSeesWhatIsWrong(t *testing.T) {
 	}
 	if want := "kubelet does not talk through the proxy"; !strings.Contains(bad, want) || !strings.Contains(bad, "containerRuntimeEndpoint: unix://"+n.socket) {
 		t.Errorf("%q is not in\n%s", want, bad)
+	}
+	other := Examine(t.Context(), Examination{Proxy: n.socket, Primary: n.options.Primary, VM: n.options.VM, Handlers: []string{"kata"}})
+	if f := other[3]; f.OK || !strings.Contains(f.Text, `the handler "kata"`) {
+		t.Errorf("a handler that the proxy does not have: %+v", f)
 	}
 	n.vm.stop()
 	if _, bad = text(); !strings.Contains(bad, "the VM runtime at "+n.options.VM+" does not answer") || !strings.Contains(bad, "Unreachable") {

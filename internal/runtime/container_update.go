@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
@@ -63,6 +64,10 @@ func checkMemory(spec *vmpod.VM, phase store.ContainerPhase, limit int64) error 
 	return nil
 }
 
+// balloonLimit bounds how long a machine may take to be told; its pod is locked
+// meanwhile.
+const balloonLimit = 10 * time.Second
+
 // applyResources changes the cgroup first, which can refuse, and puts it back
 // when the balloon cannot be told.
 func (r *Runtime) applyResources(ctx context.Context, v *vm, spec *vmpod.VM, change *runtimeapi.LinuxContainerResources) error {
@@ -84,6 +89,8 @@ func (r *Runtime) applyResources(ctx context.Context, v *vm, spec *vmpod.VM, cha
 		_ = group.Update(before)
 		return fmt.Errorf("memory limit %d: the machine's monitor cannot be reached: %w", memory, errdefs.ErrUnavailable)
 	}
+	ctx, cancel := context.WithTimeout(ctx, balloonLimit)
+	defer cancel()
 	if err := m.QMP().Balloon(ctx, memory); err != nil {
 		_ = group.Update(before)
 		return fmt.Errorf("memory limit %d: %w", memory, err)
