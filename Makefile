@@ -13,7 +13,7 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build run test unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest clean help
+.PHONY: build run test e2e unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
@@ -25,6 +25,10 @@ run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=
 test: deps ## run all tests, with real virtual machines (installs what is missing, builds the guests)
 	@$(MAKE) -j3 build crictl critest guest-tiny guest-tiny-9p guest-debian
 	@scripts/test.sh . deploy e2e
+
+e2e: deps ## run the long tests: a real Kubernetes of one node, with kubelet, containerd and kubectl; its first build takes a quarter of an hour
+	@$(MAKE) -j3 build cluster-programs guest-tiny guest-tiny-9p guest-debian
+	@export QEMULET_E2E_LONG=1; scripts/test.sh e2e -- -run '^TestLong' .; status=$$?; scripts/test.sh e2e -- ./cluster && exit $$status
 
 unit: deps ## run the tests of the packages only, not the end-to-end ones
 	@scripts/test.sh . deploy
@@ -63,8 +67,28 @@ bin/critest: e2e/go.mod e2e/go.sum
 	@mkdir -p bin
 	cd e2e && go test -c -vet=off -ldflags '-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRITOOLS)' -o ../$@ sigs.k8s.io/cri-tools/cmd/critest
 
+# What the cluster of the long tests is made of. Kubernetes' modules are nobody else's: it and containerd have go.mod files of their own.
+K8S := $(shell sed -n 's/.*k8s.io\/kubernetes v//p' e2e/cluster/kubernetes/go.mod | head -1)
+CONTAINERD := $(shell sed -n 's/.*containerd\/containerd\/v2 v//p' e2e/cluster/containerd/go.mod)
+VERSION_OF_K8S := k8s.io/component-base/version
+
+cluster-programs: crictl critest bin/kubernetes bin/containerd/containerd bin/pause ## build Kubernetes and containerd for the long tests, into bin/
+
+bin/kubernetes: e2e/cluster/kubernetes/go.mod e2e/cluster/kubernetes/go.sum e2e/cluster/kubernetes/main.go
+	@mkdir -p bin
+	cd e2e/cluster/kubernetes && go build -ldflags '-s -w -X $(VERSION_OF_K8S).gitVersion=v$(K8S) -X $(VERSION_OF_K8S).gitMajor=1 \
+	  -X $(VERSION_OF_K8S).gitMinor=$(word 2,$(subst ., ,$(K8S))) -X $(VERSION_OF_K8S).gitTreeState=clean' -o ../../../$@ .
+
+bin/containerd/containerd: e2e/cluster/containerd/go.mod e2e/cluster/containerd/go.sum
+	@mkdir -p $(@D)
+	cd e2e/cluster/containerd && go build -tags 'no_btrfs no_devmapper no_zfs' -ldflags '-s -w -X github.com/containerd/containerd/v2/version.Version=v$(CONTAINERD)' \
+	  -o ../../../$(@D)/ github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 github.com/containerd/containerd/v2/cmd/ctr
+
+bin/pause: e2e/cluster/pause/main.go
+	cd e2e && go build -ldflags '-s -w' -o ../$@ ./cluster/pause
+
 clean: ## remove what was built here (guest images stay in their cache)
 	rm -rf bin
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

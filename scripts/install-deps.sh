@@ -15,6 +15,7 @@ qemu-img                       | qemu-utils                 | makes and checks d
 /usr/lib/cni/bridge            | containernetworking-plugins | connects pods to a network (CNI)
 ip                             | iproute2                   | network namespaces of the tests and of "make run"
 iptables                       | iptables                   | used by CNI plugins for masquerading and host ports
+runc                           | runc                       | runs the ordinary containers of "make e2e"
 socat                          | socat                      | QMP client that was not written here, for tests
 nsenter                        | util-linux                 | enters those namespaces
 flock                          | util-linux                 | keeps two builds of one guest apart

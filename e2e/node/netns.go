@@ -34,19 +34,22 @@ func (ns namespace) enter(argv ...string) []string {
 }
 
 // do calls f on a thread that is inside. Sockets keep the namespace they were made in.
-func (ns namespace) do(f func() error) error {
+func (ns namespace) do(f func() error) error { return InNamespace(ns.path(), f) }
+
+// InNamespace calls f on a thread that is inside the network namespace of a file.
+func InNamespace(path string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		// The thread is never unlocked, and so ends with this goroutine instead of going back into the pool.
 		runtime.LockOSThread()
 		done <- func() error {
-			file, err := os.Open(ns.path())
+			file, err := os.Open(path)
 			if err != nil {
 				return err
 			}
 			defer file.Close()
 			if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("enter network namespace %s: %w", ns.name, err)
+				return fmt.Errorf("enter network namespace %s: %w", path, err)
 			}
 			return f()
 		}()

@@ -37,7 +37,7 @@ func (r *Runtime) UpdateResources(ctx context.Context, id string, change *runtim
 	if err != nil {
 		return err
 	}
-	if err := checkMemory(spec, phase, change.GetMemoryLimitInBytes()); err != nil {
+	if err := checkMemory(spec, phase, change.GetMemoryLimitInBytes(), v.pod.config().GetLinux()); err != nil {
 		return fmt.Errorf("container %s: %w", v.id, err)
 	}
 	if phase == store.ContainerRunning {
@@ -50,7 +50,10 @@ func (r *Runtime) UpdateResources(ctx context.Context, id string, change *runtim
 }
 
 // checkMemory refuses a memory limit, 0 for none, that the machine cannot have.
-func checkMemory(spec *vmpod.VM, phase store.ContainerPhase, limit int64) error {
+// kubelet lowers the limit of the pod's cgroup with it: where that has no room
+// for QEMU by itself, the kernel would kill the machine.
+func checkMemory(spec *vmpod.VM, phase store.ContainerPhase, limit int64, pod *runtimeapi.LinuxPodSandboxConfig) error {
+	room := vmpod.PodMemory(pod)
 	switch {
 	case limit == 0:
 		return nil
@@ -58,6 +61,8 @@ func checkMemory(spec *vmpod.VM, phase store.ContainerPhase, limit int64) error 
 		return fmt.Errorf("memory limit %d: the machine has %d bytes of RAM, and more only when its pod is made again: %w", limit, spec.MemoryBytes, errdefs.ErrFailedPrecondition)
 	case limit < vmpod.MinMemory:
 		return fmt.Errorf("memory limit %d: a guest needs %d bytes at least: %w", limit, vmpod.MinMemory, errdefs.ErrInvalidArgument)
+	case room > 0 && limit < spec.MemoryBytes && room < spec.MemoryBytes+vmpod.Overhead(spec.VCPUs, spec.MemoryBytes, "kvm", 0):
+		return fmt.Errorf("memory limit %d: the pod's RuntimeClass has no overhead for QEMU, whose memory the pod's cgroup would then lack: %w", limit, errdefs.ErrFailedPrecondition)
 	case phase != store.ContainerRunning && limit != spec.MemoryBytes:
 		return fmt.Errorf("memory limit %d: a guest that does not run cannot give memory back: %w", limit, errdefs.ErrFailedPrecondition)
 	}

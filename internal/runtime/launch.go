@@ -44,8 +44,29 @@ func (r *Runtime) launch(ctx context.Context, v *vm, plan *plan) (*qemu.Machine,
 	if err = errors.Join(err, g.Wait()); err != nil {
 		return nil, err
 	}
+	if err := r.makeRoom(ctx, v, group, plan.resources); err != nil {
+		return nil, err
+	}
 	// gofail: var containerCgroup struct{}
 	return r.spawn(ctx, v, plan, files, group)
+}
+
+// makeRoom sees to it that the pod's own cgroup has room for QEMU beside a guest
+// that uses all of its RAM: without an overhead of a RuntimeClass, which many
+// manifests do not name, kubelet has made none.
+func (r *Runtime) makeRoom(ctx context.Context, v *vm, group *qemu.Cgroup, own *specs.LinuxResources) error {
+	pod := vmpod.PodMemory(v.pod.config().GetLinux())
+	if pod == 0 || v.pod.config().GetLinux().GetCgroupParent() == "" {
+		return nil
+	}
+	raised, err := group.RaiseParent(ctx, pod, *own.Memory.Limit)
+	if err != nil {
+		return fmt.Errorf("memory limit of the pod's cgroup: %w", err)
+	}
+	if raised {
+		r.Log.Info("the pod's memory limit was raised, it had no room for QEMU beside the guest", "container", v.id, "from", pod, "to", *own.Memory.Limit)
+	}
+	return nil
 }
 
 func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {

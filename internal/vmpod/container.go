@@ -100,15 +100,25 @@ func (v *VM) takeMemoryLimit(limit int64, bad *problems) {
 	}
 }
 
-// noteOverhead tells when the pod's own cgroup, whose limit is the sum of the
+// noteOverhead tells when the pod's own limit, which is the sum of the
 // containers' and the RuntimeClass's overhead, has no room for QEMU beside the
-// guest: nothing but that overhead can make it.
+// guest. The limit is raised then (see PodMemory), but the scheduler did not know.
 func (v *VM) noteOverhead(pod *runtimeapi.LinuxPodSandboxConfig) {
-	limit, has := pod.GetResources().GetMemoryLimitInBytes(), pod.GetOverhead().GetMemoryLimitInBytes()
-	if need := v.MemoryBytes + Overhead(v.VCPUs, v.MemoryBytes, "kvm", 0); limit > 0 && limit+has < need {
-		v.note(fmt.Sprintf("the pod's memory limit of %d bytes leaves QEMU too little beside the guest's %d: give its RuntimeClass an overhead of %dMi",
-			limit+has, v.MemoryBytes, (need-limit+mib-1)/mib))
+	limit := PodMemory(pod)
+	if need := v.MemoryBytes + Overhead(v.VCPUs, v.MemoryBytes, "kvm", 0); limit > 0 && limit < need {
+		v.note(fmt.Sprintf("the pod's memory limit of %d bytes has too little room for QEMU beside the guest's %d and is raised on the node; give its RuntimeClass an overhead of %dMi to have it counted when the pod is scheduled",
+			limit, v.MemoryBytes, (need-pod.GetResources().GetMemoryLimitInBytes()+mib-1)/mib))
 	}
+}
+
+// PodMemory is the memory limit in bytes that kubelet gives a pod's own cgroup,
+// 0 for none: what its containers may have and the RuntimeClass's overhead.
+func PodMemory(pod *runtimeapi.LinuxPodSandboxConfig) int64 {
+	limit := pod.GetResources().GetMemoryLimitInBytes()
+	if limit <= 0 {
+		return 0
+	}
+	return limit + pod.GetOverhead().GetMemoryLimitInBytes()
 }
 
 // readSecurity notes what restricts a container and has no meaning for a
