@@ -28,6 +28,9 @@ func plan(result *types100.Result, observed []*observedLink, queues int) ([]*pla
 	if err != nil {
 		return nil, err
 	}
+	if err := checkStacked(ordered); err != nil {
+		return nil, err
+	}
 	var nics []*plannedNIC
 	macs := make(map[string]string)
 	for i, o := range ordered {
@@ -126,6 +129,27 @@ func checkKind(o *observedLink) error {
 		return refuse("but not Ethernet (a tun)")
 	case attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6:
 		return refuse("but not Ethernet")
+	}
+	return nil
+}
+
+// checkStacked refuses links on a link that is a NIC as well: all that comes in by that one is the guest's before they see it.
+func checkStacked(ordered []*observedLink) error {
+	for _, upper := range ordered {
+		attrs := upper.link.Attrs()
+		switch upper.link.(type) {
+		case *netlink.Vlan, *netlink.Macvlan, *netlink.Macvtap:
+		default:
+			continue
+		}
+		if attrs.NetNsID >= 0 {
+			continue // its master is in another namespace
+		}
+		i := slices.IndexFunc(ordered, func(lower *observedLink) bool { return lower.index() == attrs.ParentIndex })
+		if i >= 0 {
+			return fmt.Errorf("netns: %w: link %s is a %s on link %s, which is the guest's as a whole; in the guest such a link can be made, or by the plugin on a link of the node",
+				ErrUnsupportedLink, attrs.Name, upper.link.Type(), ordered[i].name())
+		}
 	}
 	return nil
 }

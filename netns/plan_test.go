@@ -152,17 +152,24 @@ func TestPlanRefuses(t *testing.T) {
 	infiniband.link.Attrs().EncapType = "infiniband"
 	twin := veth(3, "net1", "02:00:00:00:00:01")
 	twin.addresses = prefixes("10.1.0.6/24")
+	vlan := func(master, namespace int) *observedLink {
+		return &observedLink{link: &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Index: 3, Name: "eth0.42", HardwareAddr: hardwareAddr("02:00:00:00:00:03"),
+			EncapType: "ether", ParentIndex: master, NetNsID: namespace}}, addresses: prefixes("10.1.0.6/24")}
+	}
 	tests := map[string]struct {
 		result   *types100.Result
 		observed []*observedLink
 		is       error
 	}{
-		"no address":      {resultOf(), []*observedLink{ok()}, ErrBadResult},
-		"unknown address": {resultOf("10.9.9.9/24"), []*observedLink{ok()}, ErrBadResult},
-		"no link":         {resultOf("10.1.0.5/24"), nil, ErrBadResult},
-		"ipvlan":          {resultOf("10.1.0.5/24"), []*observedLink{ipvlan}, ErrUnsupportedLink},
-		"infiniband":      {resultOf("10.1.0.5/24"), []*observedLink{infiniband}, ErrUnsupportedLink},
-		"same MAC":        {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), twin}, ErrBadResult},
+		"vlan of the node's link 2": {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), vlan(2, 0)}, nil},
+		"vlan of the pod's link 2":  {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), vlan(2, -1)}, ErrUnsupportedLink},
+		"vlan of an unused link":    {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), vlan(4, -1)}, nil},
+		"no address":                {resultOf(), []*observedLink{ok()}, ErrBadResult},
+		"unknown address":           {resultOf("10.9.9.9/24"), []*observedLink{ok()}, ErrBadResult},
+		"no link":                   {resultOf("10.1.0.5/24"), nil, ErrBadResult},
+		"ipvlan":                    {resultOf("10.1.0.5/24"), []*observedLink{ipvlan}, ErrUnsupportedLink},
+		"infiniband":                {resultOf("10.1.0.5/24"), []*observedLink{infiniband}, ErrUnsupportedLink},
+		"same MAC":                  {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), twin}, ErrBadResult},
 	}
 	for name, tt := range tests {
 		if _, err := plan(tt.result, tt.observed, 1); !errors.Is(err, tt.is) {
