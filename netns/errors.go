@@ -14,7 +14,7 @@ var (
 	ErrNoConfig = errors.New("no usable CNI configuration")
 	// ErrPluginMissing: a plugin that the configuration names is in none of the plugin directories.
 	ErrPluginMissing = errors.New("CNI plugin not found")
-	// ErrBadResult: the plugins reported success, but what they report and what is in the namespace do not fit.
+	// ErrBadResult: the plugins reported success, but what they report is no result, or it and what is in the namespace do not fit.
 	ErrBadResult = errors.New("unusable CNI result")
 	// ErrUnsupportedLink: the plugins made a link of a kind that cannot carry a guest.
 	ErrUnsupportedLink = errors.New("unsupported kind of link")
@@ -33,7 +33,7 @@ type PluginError struct {
 	Message string // what the plugin said on standard output, or what is wrong with what it said
 	Details string // the plugin's details, if any
 	Stderr  string // the end of what it wrote to standard error
-	Err     error  // how the process ended
+	Err     error  // how the process ended, or ErrBadResult
 }
 
 // Error names network, plugin and command, and quotes the plugin.
@@ -49,5 +49,6 @@ func (e *PluginError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns how the process ended: context.DeadlineExceeded for a plugin that was killed at its timeout.
+// Unwrap returns how the process ended: context.DeadlineExceeded for a plugin that was killed at its timeout, ErrBadResult for
+// one that succeeded without a result.
 func (e *PluginError) Unwrap() error { return e.Err }

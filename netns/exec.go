@@ -95,9 +95,11 @@ func (e *pluginExec) run(ctx context.Context, path string, stdin []byte, environ
 	case err != nil:
 		failure.explain(err, stdout.Bytes())
 		return nil, failure
-	case failure.Command == "ADD" && !isObject(stdout.Bytes()):
-		failure.Message = fmt.Sprintf("it printed no result but %q", quote(stdout.Bytes()))
-		return nil, failure
+	case failure.Command == "ADD":
+		if err := checkResult(stdout.Bytes()); err != nil {
+			failure.Err, failure.Message = ErrBadResult, err.Error()
+			return nil, failure
+		}
 	}
 	return stdout.Bytes(), nil
 }
@@ -177,11 +179,6 @@ func (e *PluginError) explain(err error, stdout []byte) {
 	default:
 		e.Message = fmt.Sprintf("%v, without a word", err)
 	}
-}
-
-func isObject(b []byte) bool {
-	var object map[string]json.RawMessage
-	return json.Unmarshal(b, &object) == nil && object != nil
 }
 
 // quote returns the end of what a plugin wrote: reasons come last.

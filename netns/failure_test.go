@@ -33,9 +33,9 @@ func TestSetupFailuresLeaveNothingBehind(t *testing.T) {
 			[]string{`plugin "fake"`, "exit status 3", "cannot find the moon"}, nil},
 		{"without a word", `[ $CNI_COMMAND = DEL ] || exit 1`, []string{"exit status 1, without a word"}, nil},
 		{"garbage and failure", `[ $CNI_COMMAND = DEL ] || { echo '<html>oops'; exit 1; }`, []string{"exit status 1", "<html>oops"}, nil},
-		{"garbage and success", `[ $CNI_COMMAND = DEL ] || echo 'all is well'`, []string{`plugin "fake"`, "no result", "all is well"}, nil},
-		{"nothing and success", `:`, []string{`plugin "fake"`, "no result"}, nil},
-		{"null", `[ $CNI_COMMAND = DEL ] || echo null`, []string{"no result", "null"}, nil},
+		{"garbage and success", `[ $CNI_COMMAND = DEL ] || echo 'all is well'`, []string{`plugin "fake"`, "no result", "all is well"}, ErrBadResult},
+		{"nothing and success", `:`, []string{`plugin "fake"`, "no result"}, ErrBadResult},
+		{"null", `[ $CNI_COMMAND = DEL ] || echo null`, []string{"no result", "null"}, ErrBadResult},
 		{"a flood", `[ $CNI_COMMAND = DEL ] || exec yes`, []string{`plugin "fake"`, "more than 4194304 bytes", "y\\ny"}, nil},
 		{"a hang", `[ $CNI_COMMAND = DEL ] || { sleep 1000 & sleep 1000; }`, []string{"did not finish within 1s and was killed"}, context.DeadlineExceeded},
 		{"a signal", `[ $CNI_COMMAND = DEL ] || kill -9 $$`, []string{"signal: killed"}, nil},
@@ -43,6 +43,18 @@ func TestSetupFailuresLeaveNothingBehind(t *testing.T) {
 		{"no addresses", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0"}'`, []string{"podnet", "bridge, fake", "no address"}, ErrBadResult},
 		{"a lie", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"192.0.2.9/24"}]}'`,
 			[]string{"podnet", "192.0.2.9 is on no link"}, ErrBadResult},
+		{"an empty result", `[ $CNI_COMMAND = DEL ] || echo '{}'`, []string{"podnet"}, nil},
+		{"no address at all", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[{}]}'`, []string{"podnet"}, nil},
+		{"an address of nonsense", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"banana"}]}'`, []string{"podnet", "banana"}, nil},
+		{"a list of something else", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":"10.0.0.1"}'`, []string{"podnet", "malformed"}, ErrBadResult},
+		{"addresses that are null", `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[null]}'`, []string{"podnet", "ips[0] is null"}, ErrBadResult},
+		{"interfaces that are null", `[ $CNI_COMMAND = DEL ] || { ` + prevResult + ` | sed 's/"interfaces":\[/"interfaces":[null,/'; }`,
+			[]string{"podnet", "interfaces[0] is null"}, ErrBadResult},
+		{"routes that are null", `[ $CNI_COMMAND = DEL ] || { ` + prevResult + ` | sed 's/"routes":\[/"routes":[null,/'; }`,
+			[]string{"podnet", "routes[0] is null"}, ErrBadResult},
+		{"one MAC address twice", `[ $CNI_COMMAND = DEL ] || { nsenter --net=$CNI_NETNS sh -ec 'ip link add net1 type veth peer name far1
+			ip link set net1 address $(ip link show eth0 | sed -n "s|.*link/ether \([^ ]*\).*|\1|p"); ip addr add 10.89.0.7/24 dev net1' >&2; ` + prevResult + ` | sed 's|"ips":\[|"ips":[{"address":"10.89.0.7/24"},|'; }`,
+			[]string{"podnet", "links net1 and eth0 have the same MAC address"}, ErrBadResult},
 		{"deleted namespace", `[ $CNI_COMMAND = DEL ] || { umount -l $CNI_NETNS; rm $CNI_NETNS; ` + prevResult + `; }`,
 			[]string{"network namespace is gone", "podnet", "bridge, fake"}, ErrGone},
 		{"another namespace", `[ $CNI_COMMAND = DEL ] || { umount -l $CNI_NETNS; unshare -n mount --bind /proc/self/ns/net $CNI_NETNS; ` + prevResult + `; }`,
@@ -132,6 +144,11 @@ func TestNoConfiguration(t *testing.T) {
 	n.configure("06-empty.conflist", ``)
 	n.configure("07-noplugins.conflist", `{"cniVersion":"1.0.0","name":"x","plugins":[]}`)
 	n.configure("08-future.conf", `{"cniVersion":"99.0.0","name":"x","type":"bridge"}`)
+	for i, text := range []string{"null", "[]", `{"cniVersion":"1.0.0","name":"x","plugins":[null]}`, `{"cniVersion":"1.0.0","name":"x","plugins":[[]]}`,
+		`{"cniVersion":null,"name":null,"plugins":null}`, `{"cniVersion":"1.0.0","name":"x","plugins":[{"type":null}]}`, `{"cniVersion":"one","name":"x","plugins":[{"type":"bridge"}]}`} {
+		n.configure(fmt.Sprintf("08-odd%d.conflist", i), text)
+		n.configure(fmt.Sprintf("08-odd%d.conf", i), text)
+	}
 	n.configure("09-readme.txt", `{"cniVersion":"1.0.0","name":"x","type":"bridge"}`)
 	err := n.Status(t.Context())
 	if !errors.Is(err, ErrNoConfig) {
