@@ -34,9 +34,26 @@ func Start(tb testing.TB) *Cluster {
 	tb.Helper()
 	sweep()
 	c := &Cluster{Dir: dirPrefix + randomHex(3), components: map[string]*Component{}}
-	for _, d := range []string{"log", "pki", "etcd", "cni", "containerd/certs.d/_default", "kubelet", "podlogs", "flex", "manifests", "sysctl", "images.d"} {
+	for _, d := range []string{"log", "pki", "etcd", "cni", "containerd", "kubelet", "podlogs", "flex", "manifests", "proc", "images.d"} {
 		must(tb, os.MkdirAll(c.Path(d), 0o755))
 	}
+	writeKeyPair(tb, c.Path("pki/sa.key"), c.Path("pki/sa.pub"))
+	c.boot(tb)
+	return c
+}
+
+// Reboot ends everything at once, as pulling the plug would, and starts the node again from what is on its disks.
+func (c *Cluster) Reboot(tb testing.TB) {
+	tb.Helper()
+	c.halt()
+	for _, gone := range []string{"q", "containerd/state", "containerd/containerd.sock", "criproxy.sock"} {
+		must(tb, os.RemoveAll(c.Path(gone)))
+	}
+	c.boot(tb)
+}
+
+func (c *Cluster) boot(tb testing.TB) {
+	tb.Helper()
 	f, err := startFirst(program(tb, "pause"))
 	must(tb, err)
 	c.first = f
@@ -46,16 +63,20 @@ func Start(tb testing.TB) *Cluster {
 	c.startControlPlane(tb)
 	c.startRuntime(tb)
 	c.startKubelet(tb)
-	return c
 }
 
-// Close ends everything inside and removes what is outside: folder and cgroups. The folder stays if E2E_KEEP is set.
-func (c *Cluster) Close() {
+// halt ends everything inside.
+func (c *Cluster) halt() {
 	if c.web != nil {
 		c.web.Close()
 	}
 	c.first.end()
 	c.removeCgroups()
+}
+
+// Close ends everything inside and removes what is outside: folder and cgroups. The folder stays if E2E_KEEP is set.
+func (c *Cluster) Close() {
+	c.halt()
 	if os.Getenv("E2E_KEEP") != "" {
 		os.Remove(c.Path("owner"))
 		fmt.Fprintln(os.Stderr, "kept:", c.Dir)
@@ -100,7 +121,7 @@ func (c *Cluster) In(tb testing.TB, argv ...string) string {
 }
 
 // prepare makes the inside of the namespaces fit for a node. kubelet wants some machine-wide settings: it is shown files that say what it
-// wants, and the machine keeps its own.
+// wants, and the machine keeps its own. Each boot has an id of its own.
 func (c *Cluster) prepare(tb testing.TB) {
 	tb.Helper()
 	must(tb, makeCgroups(c.cgroupRoot()))
@@ -112,8 +133,9 @@ ip addr add `+NodeIP+`/24 dev node0
 ip link set node0 up
 ip route add default dev node0
 echo 1 >/proc/sys/net/ipv4/ip_forward
-cd '`+c.Path("sysctl")+`'
-say() { echo $2 >$(basename $1); mount --bind $(basename $1) /proc/sys/$1; }
+cd '`+c.Path("proc")+`'
+say() { rm -f $(basename $1); echo $2 >$(basename $1); mount --bind $(basename $1) /proc/sys/$1; }
+say kernel/random/boot_id $(cat /proc/sys/kernel/random/uuid)
 say vm/overcommit_memory 1; say vm/panic_on_oom 0; say kernel/panic 10; say kernel/panic_on_oops 1
 mount -t tmpfs -o mode=755 none /run
 mkdir -p /run/netns /run/lock
@@ -163,7 +185,7 @@ func eventually(tb testing.TB, limit time.Duration, what string, f func() error)
 		if time.Now().After(deadline) {
 			tb.Fatalf("%s: not within %v: %v", what, limit, err)
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -27,7 +27,6 @@ func (c *Cluster) startControlPlane(tb testing.TB) {
 	tb.Helper()
 	must(tb, os.WriteFile(c.Path("kubeconfig"), []byte(fmt.Sprintf(kubeconfig, adminToken)), 0o600))
 	must(tb, os.WriteFile(c.Path("pki/tokens.csv"), []byte(adminToken+",admin,admin,system:masters\n"), 0o600))
-	writeKeyPair(tb, c.Path("pki/sa.key"), c.Path("pki/sa.pub"))
 	c.kubernetes(tb, "etcd", "--data-dir", c.Path("etcd"), "--unsafe-no-fsync", "--log-level", "warn",
 		"--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379", "--listen-peer-urls", "http://127.0.0.1:2380").Start(tb)
 	c.kubernetes(tb, "kube-apiserver", "--etcd-servers=http://127.0.0.1:2379",

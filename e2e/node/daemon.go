@@ -17,8 +17,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// quickReconnect keeps gRPC from adding its usual second to every start of the daemon.
-var quickReconnect = grpc.ConnectParams{
+// QuickReconnect keeps gRPC from adding its usual second to every start of the daemon.
+var QuickReconnect = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.2, MaxDelay: 50 * time.Millisecond},
 	MinConnectTimeout: time.Second,
 }
@@ -133,7 +133,7 @@ func (n *Node) connect(tb testing.TB) {
 	tb.Helper()
 	n.disconnect()
 	conn, err := grpc.NewClient("unix://"+n.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(quickReconnect), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+		grpc.WithConnectParams(QuickReconnect), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
 	must(tb, err)
 	n.conn = conn
 	n.Runtime = runtimeapi.NewRuntimeServiceClient(conn)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -24,7 +25,7 @@ func acquire(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+	switch err := flock(f); {
 	case errors.Is(err, syscall.EWOULDBLOCK):
 		return nil, errors.Join(heldError(dir, f), f.Close())
 	case err != nil:
@@ -34,6 +35,23 @@ func acquire(dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("writing %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
+}
+
+// A lock outlives the daemon that was killed while it was starting a process, by the moment until that process has become its own
+// program. What is held for longer is held by a daemon.
+const (
+	lockPatience = time.Second
+	lockInterval = 10 * time.Millisecond
+)
+
+// flock takes the lock. It has to ask again: flock(2) either waits for ever or not at all.
+func flock(f *os.File) error {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(lockInterval) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // sign writes who holds the lock, for people.

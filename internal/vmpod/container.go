@@ -135,7 +135,8 @@ func (v *VM) readSecurity(s *runtimeapi.LinuxContainerSecurityContext, bad *prob
 	}{
 		{"privileged", s.GetPrivileged()},
 		{"capabilities", len(s.GetCapabilities().GetAddCapabilities())+len(s.GetCapabilities().GetDropCapabilities()) > 0},
-		{"runAsUser", s.GetRunAsUser() != nil || s.GetRunAsUsername() != ""},
+		// kubelet sends root by itself, as the user of an image that names none.
+		{"runAsUser", s.GetRunAsUser().GetValue() != 0 || s.GetRunAsUsername() != ""},
 		{"supplementalGroups", len(s.GetSupplementalGroups()) > 0},
 		{"readOnlyRootFilesystem", s.GetReadonlyRootfs()},
 	} {

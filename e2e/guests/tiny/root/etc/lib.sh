@@ -24,8 +24,8 @@ count_boot() {
     [ -b $d ] && [ "$(dd if=$d bs=512 skip=2046 count=1 2>/dev/null | head -n 1)" = "qemulet tiny" ] || continue
     boots=$(dd if=$d bs=512 skip=2047 count=1 2>/dev/null | tr -d '\0')
     boots=$((${boots:-0} + 1))
-    echo $boots | dd of=$d bs=512 seek=2047 conv=sync 2>/dev/null
-    sync
+    # sync(1) would write it, but not tell the disk to keep it: there is no file system here.
+    echo $boots | dd of=$d bs=512 seek=2047 conv=sync,fsync 2>/dev/null
     return
   done
 }
