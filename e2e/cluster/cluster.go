@@ -27,6 +27,7 @@ type Cluster struct {
 	first      *first
 	components map[string]*Component
 	web        *httptest.Server
+	dns        *dnsServer
 }
 
 // Start brings a cluster up, until its node is Ready. Close ends it.
@@ -61,6 +62,7 @@ func (c *Cluster) boot(tb testing.TB) {
 	c.prepare(tb)
 	c.startContainerd(tb)
 	c.startControlPlane(tb)
+	c.startDNS(tb)
 	c.startRuntime(tb)
 	c.startKubelet(tb)
 }
@@ -69,6 +71,9 @@ func (c *Cluster) boot(tb testing.TB) {
 func (c *Cluster) halt() {
 	if c.web != nil {
 		c.web.Close()
+	}
+	if c.dns != nil {
+		c.dns.close()
 	}
 	c.first.end()
 	c.removeCgroups()

@@ -57,14 +57,14 @@ func (c *Cluster) Crictl(tb testing.TB, socket string, args ...string) string {
 	return c.In(tb, c.crictl(tb, socket, args...)...)
 }
 
-// Apply creates or changes objects, given as YAML. They are deleted when the test ends.
+// Apply creates or changes objects, given as YAML. They are deleted when the test ends, and what they own before them.
 func (c *Cluster) Apply(tb testing.TB, manifest string) {
 	tb.Helper()
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			c.Report(tb)
 		}
-		if err := c.feed(tb, manifest, "delete", "--ignore-not-found", "--wait", "--timeout=90s", "-f", "-"); err != nil {
+		if err := c.feed(tb, manifest, "delete", "--ignore-not-found", "--wait", "--cascade=foreground", "--timeout=90s", "-f", "-"); err != nil {
 			tb.Error(err)
 		}
 	})

@@ -39,6 +39,7 @@ nodeStatusUpdateFrequency: 4s
 nodeLeaseDurationSeconds: 20
 shutdownGracePeriod: 0s
 containerLogMaxSize: 256Ki
+containerLogMaxFiles: 20
 containerLogMonitorInterval: 3s
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: 50Mi, nodefs.available: "0%%", nodefs.inodesFree: "0%%", imagefs.available: "0%%"}

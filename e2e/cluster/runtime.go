@@ -9,13 +9,15 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/qemulet/qemulet/e2e/node"
 )
 
-// Guests are the images of VM pods: virtlet.cloud/NAME is the built guest NAME, fetched over https.
+// Guests are the images of VM pods: virtlet.cloud/NAME is the built guest NAME, fetched over https. slow-tiny is tiny on a very slow line.
 var Guests = []string{"tiny", "tiny-9p", "debian"}
 
 // startRuntime starts what the cluster is there to try: qemulet, and the proxy between kubelet and both runtimes.
@@ -45,6 +47,7 @@ func (c *Cluster) serveImages(tb testing.TB) {
 	for _, guest := range Guests {
 		files.HandleFunc("/"+guest+".qcow2", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, node.Guest(tb, guest)) })
 	}
+	files.HandleFunc("/slow-tiny.qcow2", slowly(node.Guest(tb, "tiny")))
 	c.web = httptest.NewUnstartedServer(files)
 	c.web.Listener.Close()
 	must(tb, node.InNamespace(c.netns(), func() (err error) {
@@ -57,6 +60,29 @@ func (c *Cluster) serveImages(tb testing.TB) {
 	must(tb, os.WriteFile(c.Path("pki/images.crt"), certificate, 0o644))
 	text := "translations:\n  - regexp: '^([a-z0-9-]+)(:latest)?$'\n    url: https://127.0.0.1/$1.qcow2\n"
 	must(tb, os.WriteFile(c.Path("images.d/guests.yaml"), []byte(text), 0o644))
+}
+
+// slowly serves a file a little at a time, which takes some ten seconds.
+func slowly(file string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for piece := range slices.Chunk(data, 128<<10) {
+			w.Write(piece)
+			w.(http.Flusher).Flush()
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
 }
 
 // installDriver puts the FlexVolume driver where kubelet looks for it.
