@@ -99,7 +99,7 @@ func TestDeployment(t *testing.T) {
 	c.Kubectl(t, "rollout", "status", "deployment/fleet", "--timeout=120s")
 	last := c.WaitReady(t, "app=fleet", 1, time.Minute)[0]
 	eventually(t, 10*time.Second, "the rolled pod runs its new script", func() error {
-		if out := c.Kubectl(t, "logs", last.Metadata.Name); !strings.Contains(out, "@@SAY second") {
+		if out := c.Kubectl(t, "logs", last.Metadata.Name); !strings.Contains(out, "\n@@SAY second") {
 			return fmt.Errorf("log:\n%s", out)
 		}
 		return nil

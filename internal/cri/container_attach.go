@@ -11,6 +11,11 @@ import (
 )
 
 // Attach returns a URL that connects to a running VM's serial console.
+//
+// api.proto allows no stderr with a terminal. But kubelet asks for a terminal
+// whenever the container has one, also for a client that has none, such as
+// "kubectl attach" without -i or in a pipe. Such a client asks for stderr, which
+// one with a terminal never does, and opens the streams of one without.
 func (s *Server) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
 	if err := needID("container_id", req.GetContainerId()); err != nil {
 		return nil, err
@@ -23,7 +28,7 @@ func (s *Server) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runt
 		return nil, err
 	}
 	return s.Streams.Attach(&runtimeapi.AttachRequest{
-		ContainerId: c.ID, Stdin: req.GetStdin(), Stdout: req.GetStdout(), Stderr: req.GetStderr(), Tty: req.GetTty(),
+		ContainerId: c.ID, Stdin: req.GetStdin(), Stdout: req.GetStdout(), Stderr: req.GetStderr(), Tty: req.GetTty() && !req.GetStderr(),
 	})
 }
 

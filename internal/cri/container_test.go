@@ -166,7 +166,7 @@ func TestAttachChecks(t *testing.T) {
 	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id, Stdout: true}), codes.FailedPrecondition, "CREATED")
 	h.start(t, id)
 	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id}), codes.InvalidArgument, "stdout")
-	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id, Stdout: true, Stderr: true, Tty: true}), codes.InvalidArgument, "stderr")
+	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id, Stdout: true, Stderr: true, Tty: true}), codes.OK)
 	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id, Stdin: true, Stdout: true, Tty: true}), codes.OK)
 	wantCode(t, attach(&runtimeapi.AttachRequest{ContainerId: id[:12], Stdout: true}), codes.OK)
 	wantCode(t, attach(&runtimeapi.AttachRequest{Stdout: true}), codes.InvalidArgument, "container_id")

@@ -86,23 +86,13 @@ func (s *Server) Wait(ctx context.Context) error {
 type session func(w http.ResponseWriter, r *http.Request, c *connection)
 
 // Attach returns a URL that connects to the console of a container. The
-// request must name at least one stream, and no stderr with a terminal.
+// request must name at least one stream. It must not be changed afterwards.
 func (s *Server) Attach(req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	if err := checkStreams(req); err != nil {
-		return nil, err
+	if !req.Stdin && !req.Stdout && !req.Stderr {
+		return nil, fmt.Errorf("no stream is asked for: ask for at least one of stdin, stdout and stderr: %w", errdefs.ErrInvalidArgument)
 	}
 	u, err := s.issue("attach", func(w http.ResponseWriter, r *http.Request, c *connection) { s.serveAttach(w, r, c, req) })
 	return &runtimeapi.AttachResponse{Url: u}, err
-}
-
-func checkStreams(req *runtimeapi.AttachRequest) error {
-	switch {
-	case req.Tty && req.Stderr:
-		return fmt.Errorf("tty and stderr are both asked for, but a terminal has one output: ask for stdout only: %w", errdefs.ErrInvalidArgument)
-	case !req.Stdin && !req.Stdout && !req.Stderr:
-		return fmt.Errorf("no stream is asked for: ask for at least one of stdin, stdout and stderr: %w", errdefs.ErrInvalidArgument)
-	}
-	return nil
 }
 
 // PortForward returns a URL that connects to ports of a pod. Only clients that
