@@ -3,7 +3,6 @@ package cluster
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -259,54 +258,6 @@ func (c *Cluster) describe(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-type podUsage struct {
-	PodRef  struct{ Name string }
-	CPU     *struct{ UsageNanoCores, UsageCoreNanoSeconds uint64 }
-	Memory  *struct{ WorkingSetBytes, RSSBytes uint64 }
-	Network *struct {
-		Name             string
-		RxBytes, TxBytes uint64
-	}
-	Containers []struct {
-		CPU    *struct{ UsageNanoCores, UsageCoreNanoSeconds uint64 }
-		Memory *struct{ WorkingSetBytes, RSSBytes uint64 }
-		Rootfs *struct{ UsedBytes uint64 }
-		Logs   *struct{ UsedBytes uint64 }
-	}
-}
-
-// usage is what "kubectl top" and autoscalers see.
-func (c *Cluster) usage(t *testing.T, pod string) podUsage {
-	t.Helper()
-	var u podUsage
-	eventually(t, 40*time.Second, "kubelet knows what the VM uses", func() error {
-		var summary struct{ Pods []podUsage }
-		raw := c.Kubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/stats/summary")
-		must(t, json.Unmarshal([]byte(raw), &summary))
-		i := slices.IndexFunc(summary.Pods, func(p podUsage) bool { return p.PodRef.Name == pod })
-		if i < 0 || len(summary.Pods[i].Containers) != 1 {
-			return fmt.Errorf("the pod or its container is missing in %s", raw)
-		}
-		u = summary.Pods[i]
-		if vm := u.Containers[0]; vm.CPU == nil || vm.CPU.UsageCoreNanoSeconds < 1e9 || vm.Memory == nil || vm.Memory.WorkingSetBytes < 40<<20 ||
-			vm.Rootfs == nil || vm.Rootfs.UsedBytes == 0 || vm.Logs == nil || vm.Logs.UsedBytes == 0 ||
-			u.CPU == nil || u.CPU.UsageCoreNanoSeconds < 1e9 || u.Memory == nil || u.Memory.WorkingSetBytes < 40<<20 {
-			text, _ := json.Marshal(u)
-			return fmt.Errorf("incomplete: %s", text)
-		}
-		return nil
-	})
-	text, _ := json.Marshal(u)
-	t.Logf("usage: %s", text)
-	metrics := c.Kubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/metrics/resource")
-	for _, name := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_start_time_seconds"} {
-		if !regexp.MustCompile(name + `\{container="vm",namespace="default",pod="` + pod + `"\} [1-9]`).MatchString(metrics) {
-			t.Errorf("/metrics/resource has no %s of the VM:\n%s", name, metrics)
-		}
-	}
-	return u
-}
-
 const floodLines = 12000
 
 // What a guest prints is in the log, all of it and in order, however often kubelet rotates.
@@ -401,30 +352,4 @@ func TestExec(t *testing.T) {
 	c.WaitReady(t, "app=agent", 1, 30*time.Second)
 	c.Kubectl(t, "exec", "agent", "--", "rm", "/run/well")
 	c.WaitReady(t, "app=agent", 0, 30*time.Second)
-}
-
-// What keeps a VM from starting is told where a person looks first, in words that say what to change.
-func TestEvents(t *testing.T) {
-	c := theCluster(t)
-	c.Apply(t, strings.Replace(vmPod("misspelt", ""), "virtlet.cloud}", `virtlet.cloud, VirtletVCPUCount: "many", VirtletDiskDriver: tape}`, 1)+
-		"\n---\n"+strings.Replace(vmPod("imageless", ""), "virtlet.cloud/tiny", "virtlet.cloud/nosuch", 1)+
-		"\n---\n"+strings.Replace(vmPod("too-small", ""), "memory: 96Mi", "memory: 1Mi", 1))
-	for _, want := range []struct{ pod, pattern string }{
-		{"misspelt", `FailedCreatePodSandBox: .*VirtletVCPUCount.*"many"`},
-		{"misspelt", `FailedCreatePodSandBox: .*VirtletDiskDriver.*"tape"`},
-		{"imageless", `Failed: Failed to pull image "virtlet.cloud/nosuch": .*https://127.0.0.1/nosuch.qcow2.*404`},
-		{"imageless", `BackOff: Back-off pulling image`},
-		{"too-small", `Failed.*: .*memory`},
-	} {
-		eventually(t, time.Minute, want.pod+" tells what is wrong", func() error {
-			if out := c.events(t, want.pod); !regexp.MustCompile(want.pattern).MatchString(out) {
-				return fmt.Errorf("no %s in\n%s", want.pattern, out)
-			}
-			return nil
-		})
-	}
-	for _, pod := range []string{"misspelt", "imageless", "too-small"} {
-		t.Logf("%s:\n%s", pod, c.events(t, pod))
-	}
-	t.Logf("%s", c.Kubectl(t, "get", "pods"))
 }

@@ -129,9 +129,23 @@ func TestErrorClasses(t *testing.T) {
 		}
 		_, got := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
 		wantCode(t, got, want)
-		if want != codes.DataLoss && status.Convert(got).Message() != failure.Error() {
-			t.Errorf("text is %q, want %q", status.Convert(got).Message(), failure)
+		text := strings.ReplaceAll(failure.Error(), "\n", " | ")
+		if want != codes.DataLoss && status.Convert(got).Message() != text {
+			t.Errorf("text is %q, want %q", status.Convert(got).Message(), text)
 		}
+	}
+}
+
+// Events show one line, and the code in front of it says the class.
+func TestErrorText(t *testing.T) {
+	h := newHarness(t)
+	h.runtime.Before = func(context.Context, string) error {
+		return fmt.Errorf("two are wrong:\n  VCPUCount = \"many\"; accepted: a number\n  Driver = \"tape\"; accepted: scsi: %w", errdefs.ErrInvalidArgument)
+	}
+	_, err := h.RunPodSandbox(h.ctx, &runtimeapi.RunPodSandboxRequest{Config: sandboxConfig("a")})
+	want := `two are wrong: VCPUCount = "many"; accepted: a number | Driver = "tape"; accepted: scsi`
+	if got := status.Convert(err).Message(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -15,8 +16,7 @@ import (
 
 // toStatus gives an error the gRPC code of its class. kubelet decides on
 // NotFound, Unimplemented, DeadlineExceeded and Unavailable, so this is the
-// only place where classes become codes. The text stays as it is: people read
-// it in a pod's events.
+// only place where classes become codes.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -26,11 +26,34 @@ func toStatus(err error) error {
 	}
 	switch mapped := status.Convert(errgrpc.ToGRPC(err)); {
 	case mapped.Code() != codes.Unknown:
-		return status.Error(mapped.Code(), err.Error())
+		return status.Error(mapped.Code(), message(err))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return status.Error(codes.ResourceExhausted, err.Error())
+		return status.Error(codes.ResourceExhausted, message(err))
 	}
-	return status.Error(codes.Unknown, err.Error())
+	return status.Error(codes.Unknown, message(err))
+}
+
+// message is an error's text as people read it in a pod's events: on one line,
+// because "kubectl get events" shows no other, and without the name of a class
+// that the code in front of it says already. "not found" says more than that.
+func message(err error) string {
+	var b strings.Builder
+	for line := range strings.Lines(err.Error()) {
+		switch line = strings.TrimSpace(line); {
+		case line == "":
+			continue
+		case strings.HasSuffix(b.String(), ":"):
+			b.WriteString(" ")
+		case b.Len() > 0:
+			b.WriteString(" | ")
+		}
+		b.WriteString(line)
+	}
+	text := b.String()
+	for _, class := range []error{errdefs.ErrInvalidArgument, errdefs.ErrFailedPrecondition, errdefs.ErrUnavailable} {
+		text = strings.TrimSuffix(text, ": "+class.Error())
+	}
+	return text
 }
 
 func mapErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

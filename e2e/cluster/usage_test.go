@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+)
+
+type podUsage struct {
+	PodRef  struct{ Name string }
+	CPU     *struct{ UsageNanoCores, UsageCoreNanoSeconds uint64 }
+	Memory  *struct{ WorkingSetBytes, RSSBytes uint64 }
+	Network *struct {
+		Name             string
+		RxBytes, TxBytes uint64
+	}
+	Containers []struct {
+		CPU    *struct{ UsageNanoCores, UsageCoreNanoSeconds uint64 }
+		Memory *struct{ WorkingSetBytes, RSSBytes uint64 }
+		Rootfs *struct{ UsedBytes uint64 }
+		Logs   *struct{ UsedBytes uint64 }
+	}
+}
+
+// usage is what "kubectl top" and autoscalers see.
+func (c *Cluster) usage(t *testing.T, pod string) podUsage {
+	t.Helper()
+	var u podUsage
+	eventually(t, 40*time.Second, "kubelet knows what the VM uses", func() error {
+		var summary struct{ Pods []podUsage }
+		raw, err := c.TryKubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/stats/summary")
+		if err != nil {
+			return err
+		}
+		must(t, json.Unmarshal([]byte(raw), &summary))
+		i := slices.IndexFunc(summary.Pods, func(p podUsage) bool { return p.PodRef.Name == pod })
+		if i < 0 || len(summary.Pods[i].Containers) != 1 {
+			return fmt.Errorf("the pod or its container is missing in %s", raw)
+		}
+		u = summary.Pods[i]
+		if vm := u.Containers[0]; vm.CPU == nil || vm.CPU.UsageCoreNanoSeconds < 1e9 || vm.Memory == nil || vm.Memory.WorkingSetBytes < 40<<20 ||
+			vm.Rootfs == nil || vm.Rootfs.UsedBytes == 0 || vm.Logs == nil || vm.Logs.UsedBytes == 0 ||
+			u.CPU == nil || u.CPU.UsageCoreNanoSeconds < 1e9 || u.Memory == nil || u.Memory.WorkingSetBytes < 40<<20 {
+			text, _ := json.Marshal(u)
+			return fmt.Errorf("incomplete: %s", text)
+		}
+		return nil
+	})
+	text, _ := json.Marshal(u)
+	t.Logf("usage: %s", text)
+	metrics := c.Kubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/metrics/resource")
+	for _, name := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_start_time_seconds"} {
+		if !regexp.MustCompile(name + `\{container="vm",namespace="default",pod="` + pod + `"\} [1-9]`).MatchString(metrics) {
+			t.Errorf("/metrics/resource has no %s of the VM:\n%s", name, metrics)
+		}
+	}
+	return u
+}
