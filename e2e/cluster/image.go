@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -41,15 +42,23 @@ func (i *containerImage) link(name, target string) {
 	i.tar.WriteHeader(&tar.Header{Name: name, Linkname: target, Mode: 0o777, Typeflag: tar.TypeSymlink})
 }
 
-func (i *containerImage) write(path string) error {
+// finish returns the image's layer and its configuration; more is added to the configuration's "config".
+func (i *containerImage) finish(more map[string]any) (layer, config []byte, err error) {
 	if err := i.tar.Close(); err != nil {
-		return err
+		return nil, nil, err
 	}
-	config, err := json.Marshal(map[string]any{
-		"architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z",
-		"config": map[string]any{"Env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, "Entrypoint": i.entrypoint, "Cmd": i.cmd},
+	run := map[string]any{"Env": []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, "Entrypoint": i.entrypoint, "Cmd": i.cmd}
+	maps.Copy(run, more)
+	config, err = json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "created": "1970-01-01T00:00:00Z", "config": run,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + hexDigest(i.layer.Bytes())}},
 	})
+	return i.layer.Bytes(), config, err
+}
+
+// write writes the image to a file.
+func (i *containerImage) write(path string) error {
+	layer, config, err := i.finish(nil)
 	if err != nil {
 		return err
 	}
@@ -61,7 +70,7 @@ func (i *containerImage) write(path string) error {
 	out := newContainerImage("")
 	out.file("manifest.json", 0o644, manifest)
 	out.file(name, 0o644, config)
-	out.file("layer.tar", 0o644, i.layer.Bytes())
+	out.file("layer.tar", 0o644, layer)
 	if err := out.tar.Close(); err != nil {
 		return err
 	}
@@ -89,11 +98,12 @@ func busyboxContainer(tb testing.TB) *containerImage {
 		i.dir(d, 0o755)
 	}
 	i.dir("tmp", 0o1777)
-	i.file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"))
-	i.file("etc/group", 0o644, []byte("root:x:0:\nnogroup:x:65534:\n"))
+	i.file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/www:/bin/sh\ndefault:x:1000:1000::/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"))
+	i.file("etc/group", 0o644, []byte("root:x:0:\nwww-data:x:33:\nusers:x:100:\ngrp-defined:x:50000:default\nnogroup:x:65534:\n"))
 	busybox, err := exec.LookPath("busybox")
 	must(tb, err)
 	i.file("bin/busybox", 0o755, read(tb, busybox))
+	i.file("www/index.html", 0o644, []byte("a page\n"))
 	list, err := exec.Command(busybox, "--list").Output()
 	must(tb, err)
 	for _, applet := range strings.Fields(string(list)) {
