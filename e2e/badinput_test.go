@@ -159,6 +159,17 @@ func TestBadNetwork(t *testing.T) {
 	n.WriteCNI(t, good[:last]+`}, {"type": "tuning", "sysctl": {"net.no.such.setting": "1"}}`+good[last+1:])
 	fails("second plugin fails", "tuning")
 
+	// A plugin that prints what no program expects.
+	n.WritePlugin(t, "nothing", `cat >/dev/null; [ "$CNI_COMMAND" = DEL ] || echo '{"cniVersion":"1.0.0","ips":[null],"interfaces":[null]}'`)
+	n.WriteCNI(t, `{"cniVersion": "1.0.0", "name": "odd", "plugins": [{"type": "nothing"}]}`)
+	fails("null for an address", "nothing", "ips[0] is null")
+
+	n.WritePlugin(t, "asleep", `cat >/dev/null; echo '{"cniVersion":"1.1.0","code":50,"msg":"the controller is asleep"}'; exit 1`)
+	n.WriteCNI(t, `{"cniVersion": "1.1.0", "name": "asleep", "plugins": [{"type": "asleep"}]}`)
+	if ok, why := ready(); ok || !strings.Contains(why, "the controller is asleep") {
+		t.Errorf("NetworkReady with a plugin that is not ready: %v, %s", ok, why)
+	}
+
 	n.WriteBridgeCNI(t)
 	if ok, why := ready(); !ok {
 		t.Errorf("NetworkReady with a good configuration: %s", why)

@@ -116,7 +116,7 @@ func TestLongFiftyVMs(t *testing.T) {
 	begin := time.Now()
 	var wg sync.WaitGroup
 	for i := range vms {
-		vms[i] = n.NewVM(t, fmt.Sprintf("vm-%d", i), func(vm *node.VM) { vm.Config.Linux.Resources.MemoryLimitInBytes = 64 << 20 })
+		vms[i] = n.NewVM(t, fmt.Sprintf("vm-%d", i), nil)
 		wg.Go(func() { errs[i] = vms[i].TryRun(seconds(t, 300)) })
 	}
 	wg.Wait()

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -38,6 +39,38 @@ func TestBandwidth(t *testing.T) {
 	n.must(n.Check(t.Context(), network.Record()))
 	n.teardown(p)
 	n.assertClean()
+}
+
+// TestWhatPluginsAreTold: who the pod is, and what it wants of those only that declare it.
+func TestWhatPluginsAreTold(t *testing.T) {
+	n := newNode(t, bridgeNet(`{"type":"fake","capabilities":{"portMappings":true,"dns":true,"bandwidth":true}}`))
+	n.plugin("fake", `env >"$0.env.$CNI_COMMAND"; printf %s "$in" >"$0.in.$CNI_COMMAND"
+		[ $CNI_COMMAND = DEL ] || printf %s "$in" | sed 's/.*"prevResult"://; s/,"runtimeConfig".*$//'`)
+	p := testPod(1)
+	p.DNS.Options = []string{"ndots:5"}
+	p.PortMappings = []PortMapping{{HostPort: 18080, ContainerPort: 80}, {HostPort: 18053, ContainerPort: 53, Protocol: "UDP", HostIP: "192.0.2.1"}}
+	p.Capabilities = map[string]any{"bandwidth": map[string]uint64{"ingressRate": 8e6, "ingressBurst": 8e5}}
+	n.setup(p)
+	n.teardown(p)
+	for _, command := range []string{"ADD", "DEL"} {
+		env, err := os.ReadFile(n.bin + "/fake.env." + command)
+		n.must(err)
+		for _, want := range []string{"CNI_CONTAINERID=" + p.ID, "CNI_NETNS=" + n.netnsPath(p), "CNI_IFNAME=eth0",
+			"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=vm-1;K8S_POD_INFRA_CONTAINER_ID=" + p.ID + ";K8S_POD_UID=uid-1"} {
+			if !strings.Contains(string(env), want+"\n") {
+				t.Errorf("%s lacks %q:\n%s", command, want, env)
+			}
+		}
+	}
+	told, err := os.ReadFile(n.bin + "/fake.in.ADD")
+	n.must(err)
+	var in struct{ RuntimeConfig map[string]any }
+	n.must(json.Unmarshal(told, &in))
+	want := `{"bandwidth":{"ingressBurst":800000,"ingressRate":8000000},"dns":{"options":["ndots:5"],"searches":["default.svc.cluster.local","svc.cluster.local"],` +
+		`"servers":["10.96.0.10"]},"portMappings":[{"containerPort":80,"hostPort":18080,"protocol":"tcp"},{"containerPort":53,"hostIP":"192.0.2.1","hostPort":18053,"protocol":"udp"}]}`
+	if got := toJSON(t, in.RuntimeConfig); got != want {
+		t.Errorf("runtimeConfig\n%s\nwant\n%s", got, want)
+	}
 }
 
 // askable is the bridge network whose addresses are the pod's to choose.

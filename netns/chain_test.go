@@ -175,7 +175,9 @@ func TestLinksOnALinkOfThePod(t *testing.T) {
 		"macvlan": "type macvlan mode bridge", "vlan": "address 06:aa:00:00:00:01 type vlan id 42",
 	} {
 		t.Run(kind, func(t *testing.T) {
-			n := newNode(t, chainedFake)
+			n := newNode(t, func(n *testNode) string {
+				return conflist(fmt.Sprintf(`{"type":"ptp","ipam":%s}`, n.ipamConf()), `{"type":"fake"}`)
+			})
 			if kind == "vlan" {
 				n.needVLAN()
 			}

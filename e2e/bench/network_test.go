@@ -32,6 +32,7 @@ func BenchmarkNetwork(b *testing.B) {
 	redirect := node.Start(b, node.Options{Args: []string{"--log-level", "info", "--network-plumbing", "redirect"}})
 	bridge := node.Start(b, node.Options{Args: []string{"--log-level", "info", "--network-plumbing", "bridge"}})
 	ways := []*way{bareTap(b, redirect)}
+	leases := leasesAfterCrash(b, bridge)
 	for name, n := range map[string]*node.Node{"redirect": redirect, "bridge": bridge} {
 		n.WriteCNI(b, fmt.Sprintf(`{"cniVersion":"1.0.0","name":"e2e","plugins":[{"type":"ptp",
 			"ipam":{"type":"host-local","dataDir":"%s/ipam","subnet":"%s0/24","routes":[{"dst":"0.0.0.0/0"}]}}]}`, n.Dir, n.Subnet))
@@ -52,6 +53,32 @@ func BenchmarkNetwork(b *testing.B) {
 		row{what: "round trip to a guest, " + w.name, unit: "ms", measured: w.trips, baseline: ways[0].trips, beside: "bare tap",
 			goal: goal{ratio: 1 / 0.95}}.report(b)
 	}
+	leases.report(b)
+}
+
+// crashes is how often the daemon is killed under a guest that asks for leases.
+const crashes = 5
+
+// leasesAfterCrash measures from exec of the daemon, after its predecessor was killed, until a guest has a lease and has said so.
+func leasesAfterCrash(b *testing.B, n *node.Node) row {
+	b.Helper()
+	n.PullTiny(b)
+	vm := n.NewVM(b, "leases", nil)
+	vm.Run(b)
+	vm.WaitReady(b)
+	vm.WaitNetwork(b)
+	r := row{what: "a guest's DHCP, after the daemon was killed and started", unit: "ms", goal: goal{value: 1000}}
+	clients := vm.PrepareLeaseClients(b)
+	for range crashes {
+		n.Kill9(b)
+		clients.Begin(b)
+		begin := time.Now()
+		n.Restart(b)
+		clients.Wait(b)
+		r.measured.addTime(time.Since(begin))
+	}
+	vm.Remove(b)
+	return r
 }
 
 // servingVM runs a guest that sends what it can on one port and sends back what it gets on another.

@@ -4,36 +4,53 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
 
 // LeaseClients are DHCP clients in a tiny guest, a new one every tenth of a second: each asks once, and reports how that went.
 type LeaseClients struct {
-	begin          chan struct{} // closed when the clients are to begin
-	told, silenced chan struct{} // one at least has been told, has waited in vain
+	begin func()        // has the first client begin
+	begun chan struct{} // closed by it
+
+	mu     sync.Mutex
+	latest map[string]int // by what clients have reported, the number of the latest one
+	more   chan struct{}  // signalled when there was a report
+
+	silenced int // the number of a client that nobody answered
 }
 
-const leasesPort = 8067
-
 const (
+	leasesPort = 8067
 	// leaseScript is a client's: it reports to the server of the test.
-	leaseScript = `printf '#!/bin/sh\nwget -qO /dev/null http://%[1]s/$1\n' >/run/leases; chmod +x /run/leases`
-	leaseLoop   = `(wget -qO /dev/null http://%s/begin; while [ ! -e /run/enough ]; do ` +
-		`udhcpc -f -n -q -t 1 -T 1 -i eth0 -s /run/leases & usleep 100000; done) >/dev/null 2>&1 &`
+	leaseScript = `printf '#!/bin/sh\nwget -qO /dev/null http://%[1]s/$1/$number\n' >/run/leases; chmod +x /run/leases`
+	leaseLoop   = `(wget -qO /dev/null http://%s/begin; n=0; while [ ! -e /run/enough ]; do n=$((n+1)); ` +
+		`number=$n udhcpc -f -n -q -t 1 -T 1 -i eth0 -s /run/leases & usleep 100000; done) >/dev/null 2>&1 &`
 )
 
-// PrepareLeaseClients has the guest of a pod on the node's bridge wait for Begin, with nobody attached to its console.
+// PrepareLeaseClients has the guest of a pod on the node's bridge wait for Begin, with nobody attached to its console. The
+// clients end with the guest, or when it has a file /run/enough.
 func (vm *VM) PrepareLeaseClients(tb testing.TB) *LeaseClients {
 	tb.Helper()
-	l := &LeaseClients{begin: make(chan struct{}), told: make(chan struct{}, 1), silenced: make(chan struct{}, 1)}
+	l := &LeaseClients{begun: make(chan struct{}), latest: map[string]int{}, more: make(chan struct{}, 1)}
+	l.begin = sync.OnceFunc(func() { close(l.begun) })
 	var listener net.Listener
 	address := fmt.Sprintf("%s1:%d", vm.Node.Subnet, leasesPort)
 	must(tb, vm.Node.ns.do(func() (err error) {
 		listener, err = net.Listen("tcp", address)
 		return err
 	}))
-	server := &http.Server{Handler: l}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/begin", func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-l.begun:
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("/{event}/{number}", l.report)
+	server := &http.Server{Handler: mux}
 	go server.Serve(listener)
 	tb.Cleanup(func() { server.Close() })
 
@@ -44,42 +61,50 @@ func (vm *VM) PrepareLeaseClients(tb testing.TB) *LeaseClients {
 	return l
 }
 
-// ServeHTTP hears from the clients.
-func (l *LeaseClients) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
-	heard := func(c chan struct{}) {
-		select {
-		case c <- struct{}{}:
-		default:
-		}
-	}
-	switch r.URL.Path {
-	case "/begin":
-		<-l.begin
-	case "/bound":
-		heard(l.told)
-	case "/leasefail":
-		heard(l.silenced)
+func (l *LeaseClients) report(_ http.ResponseWriter, r *http.Request) {
+	number, _ := strconv.Atoi(r.PathValue("number"))
+	event := r.PathValue("event")
+	l.mu.Lock()
+	l.latest[event] = max(l.latest[event], number)
+	l.mu.Unlock()
+	select {
+	case l.more <- struct{}{}:
+	default:
 	}
 }
 
-// Begin starts the clients. It returns when one of them has waited in vain, which is when there is no daemon.
+// Begin starts the clients unless they run already. It returns when one that came after all that were told an address has waited
+// in vain, which is when there is no daemon.
 func (l *LeaseClients) Begin(tb testing.TB) {
 	tb.Helper()
-	close(l.begin)
-	wait(tb, l.silenced, "a DHCP client that nobody answers")
+	l.begin()
+	l.silenced = l.await(tb, "leasefail", l.number("bound"))
 }
 
-// Wait waits for the next client that is told its address.
+// Wait waits for a client that has come since, and is told its address.
 func (l *LeaseClients) Wait(tb testing.TB) {
 	tb.Helper()
-	wait(tb, l.told, "a DHCP client that is told its address")
+	l.await(tb, "bound", l.silenced)
 }
 
-func wait(tb testing.TB, c chan struct{}, what string) {
+func (l *LeaseClients) number(event string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.latest[event]
+}
+
+// await waits for a report by a client with a higher number, and returns that.
+func (l *LeaseClients) await(tb testing.TB, event string, after int) int {
 	tb.Helper()
-	select {
-	case <-c:
-	case <-time.After(time.Minute):
-		tb.Fatalf("waited a minute for %s", what)
+	deadline := time.After(time.Minute)
+	for {
+		if number := l.number(event); number > after {
+			return number
+		}
+		select {
+		case <-l.more:
+		case <-deadline:
+			tb.Fatalf("waited a minute for %q of a DHCP client after number %d", event, after)
+		}
 	}
 }
