@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -69,6 +70,7 @@ var examples = map[string]example{
 		g.answers(t, "ip -o -4 addr show scope global | grep -c .", "2")
 		matches(t, "the first network card", g.said, `nic eth0 mac=`)
 		matches(t, "the second network card", g.said, `nic eth1 mac=`)
+		inspectsTwoNetworks(t, m)
 	}},
 	"cloud-init.yaml": {image: "cirros", look: func(t *testing.T, m *machine, g *guest) {
 		mentions(t, g.said, "type=configdrive", "user-data runs on renamed", "uuid=53008994-44c0-4017-ad44-9c49758083da")
@@ -236,6 +238,46 @@ func command(t *testing.T, argv ...string) string {
 		t.Fatalf("%v: %v: %s", argv, err, out)
 	}
 	return string(out)
+}
+
+// inspectsTwoNetworks: addresses, links and counters of each interface are there to be seen.
+func inspectsTwoNetworks(t *testing.T, m *machine) {
+	var told struct {
+		Pod struct {
+			Status struct {
+				Network struct{ AdditionalIPs []struct{ IP string } }
+			}
+			Info struct {
+				Network struct {
+					Interfaces []struct {
+						Name, MAC, Tap, Plumbing string
+						MTU                      int
+						Addresses                []string
+					}
+				}
+				Counters []struct {
+					Name, MAC        string
+					RxBytes, TxBytes uint64
+				}
+			}
+		}
+	}
+	out := m.must(t, "inspect", "multi-vm")
+	check(t, json.Unmarshal([]byte(out), &told))
+	info := told.Pod.Info
+	if len(info.Network.Interfaces) != 2 || len(info.Counters) != 2 || len(told.Pod.Status.Network.AdditionalIPs) != 1 {
+		t.Fatalf("inspect says %s", out)
+	}
+	for i, nic := range info.Network.Interfaces {
+		count := info.Counters[i]
+		if nic.Name != []string{"eth0", "net1"}[i] || nic.MTU != 1500 || len(nic.Addresses) != 1 || nic.Tap == "" || nic.Plumbing == "" ||
+			count.Name != nic.Name || count.MAC != nic.MAC || count.TxBytes == 0 || count.RxBytes == 0 {
+			t.Errorf("interface %d: %+v, counters %+v", i, nic, count)
+		}
+	}
+	if second := info.Network.Interfaces[1]; second.MAC != "06:aa:00:00:00:01" || second.Addresses[0] != "10.79.0.7/24" {
+		t.Errorf("the second interface: %+v", second)
+	}
 }
 
 // twoNetworks is a CNI configuration with a plugin that makes a second interface beside that of another plugin, as those do
