@@ -117,19 +117,35 @@ func TestPodMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := map[string]int{}
+	keys := map[string][]string{}
 	for _, m := range d.GetDescriptors() {
-		keys[m.GetName()] = len(m.GetLabelKeys())
+		keys[m.GetName()] = m.GetLabelKeys()
 	}
 	got, err := h.ListPodSandboxMetrics(h.ctx, &runtimeapi.ListPodSandboxMetricsRequest{})
 	if err != nil || len(got.GetPodMetrics()) != 1 || got.PodMetrics[0].GetPodSandboxId() != sandbox || got.PodMetrics[0].ContainerMetrics[0].GetContainerId() != id {
 		t.Fatalf("%v, %v", got, err)
 	}
-	for _, m := range got.PodMetrics[0].ContainerMetrics[0].GetMetrics() {
-		if n, known := keys[m.GetName()]; !known || n != len(m.GetLabelValues()) || m.GetValue() == nil {
-			t.Errorf("%v", m)
+	check := func(m *runtimeapi.Metric, container, id, image string) {
+		t.Helper()
+		want := map[string]string{"pod": "a", "namespace": "default", "container": container, "id": id, "image": image, "device": "/", "interface": "eth0"}
+		known := keys[m.GetName()]
+		if len(known) == 0 || len(known) != len(m.GetLabelValues()) || m.GetValue() == nil {
+			t.Fatalf("%v, told were %v", m, known)
+		}
+		for i, key := range known {
+			if m.LabelValues[i] != want[key] {
+				t.Errorf("%s: label %s is %q, want %q", m.GetName(), key, m.LabelValues[i], want[key])
+			}
 		}
 	}
+	pod := got.PodMetrics[0]
+	for _, m := range pod.ContainerMetrics[0].GetMetrics() {
+		check(m, "vm", id, containerConfig("vm").GetImage().GetUserSpecifiedImage())
+	}
+	if len(pod.GetMetrics()) != 2*8 || pod.Metrics[0].GetValue().GetValue() != 5 || pod.Metrics[4].GetValue().GetValue() != 7 {
+		t.Errorf("network: %v", pod.GetMetrics())
+	}
+	check(pod.GetMetrics()[0], "", sandbox, "")
 }
 
 func TestStreamedLists(t *testing.T) {
