@@ -59,3 +59,42 @@ func (c *Cluster) usage(t *testing.T, pod string) podUsage {
 	}
 	return u
 }
+
+// With this feature kubelet leaves all measuring to the runtimes. Only then does it know a VM's network.
+func TestUsageFromCRI(t *testing.T) {
+	c := theCluster(t)
+	c.kubeletFlags(t, "--feature-gates=PodAndContainerStatsFromCRI=true")
+	c.Apply(t, vmPod("measured", "")+"\n---\n"+webPod("helper", "of: helper", "something"))
+	vm := c.WaitReady(t, "app=measured", 1, bootTime)[0]
+	if _, err := c.httpGet("http://" + vm.Status.PodIP + "/"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, 30*time.Second, "the VM's network is measured", func() error {
+		if u := c.usage(t, "measured"); u.Network == nil || u.Network.RxBytes < 1000 || u.Network.TxBytes < 1000 {
+			return fmt.Errorf("network: %+v", u.Network)
+		}
+		return nil
+	})
+	metrics := c.Kubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/metrics/cadvisor")
+	for _, name := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_network_receive_bytes_total"} {
+		for _, pod := range []string{"measured", "helper"} {
+			if !regexp.MustCompile(name + `\{[^}]*pod="` + pod + `"[^}]*\} [0-9.e+]+`).MatchString(metrics) {
+				t.Errorf("/metrics/cadvisor has no %s of pod %s", name, pod)
+			}
+		}
+	}
+}
+
+// kubeletFlags lets kubelet run with more flags until the test ends.
+func (c *Cluster) kubeletFlags(t *testing.T, flags ...string) {
+	t.Helper()
+	kubelet := c.Component(t, "kubelet")
+	plain := kubelet.argv
+	restart := func(argv []string) {
+		kubelet.argv = argv
+		kubelet.Restart(t)
+		c.WaitNodeReady(t)
+	}
+	t.Cleanup(func() { restart(plain) })
+	restart(slices.Concat(plain, flags))
+}
