@@ -29,12 +29,14 @@ func TestPodNetwork(t *testing.T) {
 	inNode(t, n, "ip", "addr", "add", nodeIP+"/32", "dev", "lo")
 	dns := n.StartDNS(t, map[string]string{"web.default.svc.cluster.local": gateway, "example.org": nodeIP})
 	vm := n.NewVM(t, "served", func(vm *node.VM) {
+		vm.Pod.Annotations["VirtletVCPUCount"] = "2"
 		vm.Pod.DnsConfig = &runtimeapi.DNSConfig{Servers: []string{gateway}, Searches: []string{"default.svc.cluster.local", "svc.cluster.local"}, Options: []string{"ndots:5"}}
 		vm.Pod.PortMappings = []*runtimeapi.PortMapping{{Protocol: runtimeapi.Protocol_TCP, ContainerPort: 80, HostPort: hostPort}}
 	})
 	vm.Run(t)
 	vm.WaitReady(t)
 	vm.WaitNetwork(t)
+	t.Run("offloads", func(t *testing.T) { offloadsAndQueues(t, vm) })
 	t.Run("names", func(t *testing.T) { namesOfThePod(t, vm, dns) })
 	t.Run("hostPort", func(t *testing.T) { hostPortReachesTheGuest(t, vm) })
 	t.Run("leases after a crash", func(t *testing.T) { leasesAfterACrash(t, vm) })
@@ -46,6 +48,22 @@ func TestPodNetwork(t *testing.T) {
 		t.Errorf("rules left behind:\n%s", rules)
 	}
 	n.NoLeaks(t)
+}
+
+// offloadsAndQueues: the guest's driver has agreed to what the tap can do.
+func offloadsAndQueues(t *testing.T, vm *node.VM) {
+	c := vm.Attach(t)
+	defer c.Close()
+	if got := c.Command("ls -d /sys/class/net/eth0/queues/rx-* | wc -l"); got != "2" {
+		t.Errorf("%s queues for 2 processors", got)
+	}
+	features := c.Command("cat /sys/class/net/eth0/device/features")
+	// Virtual I/O Device (VIRTIO) 1.1, 5.1.3: the bits' numbers.
+	for name, bit := range map[string]int{"CSUM": 0, "GUEST_CSUM": 1, "MTU": 3, "GUEST_TSO4": 7, "GUEST_TSO6": 8, "HOST_TSO4": 11, "HOST_TSO6": 12, "MQ": 22} {
+		if len(features) <= bit || features[bit] != '1' {
+			t.Errorf("the feature VIRTIO_NET_F_%s was not negotiated: %s", name, features)
+		}
+	}
 }
 
 // namesOfThePod: the servers and search domains of the pod are the guest's, by DHCP.
