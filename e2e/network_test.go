@@ -123,7 +123,7 @@ func inNode(t *testing.T, n *node.Node, argv ...string) string {
 }
 
 // TestLongFiftyVMs: guests that are created at the same moment all get the addresses of their pods. Emulated on two cores they
-// need two minutes and a half to boot.
+// need three to five minutes to boot.
 func TestLongFiftyVMs(t *testing.T) {
 	node.NeedLong(t)
 	const count = 50

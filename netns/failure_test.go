@@ -87,9 +87,7 @@ func TestSetupFailuresLeaveNothingBehind(t *testing.T) {
 				t.Errorf("calls of the plugin: %q", calls)
 			}
 			n.assertClean()
-			if now := openFDs(t); now != fds {
-				t.Errorf("%d descriptors before, %d after", fds, now)
-			}
+			assertFDs(t, fds)
 			n.plugin("fake", `[ $CNI_COMMAND = DEL ] || `+prevResult)
 			n.setup(testPod(2)) // the next try works
 		})

@@ -270,6 +270,19 @@ func openFDs(t *testing.T) int {
 	return len(entries)
 }
 
+// assertFDs verifies that this process has as many descriptors as before. A subscription to links has ended for its reader a
+// moment before its socket is closed.
+func assertFDs(t *testing.T, before int) {
+	t.Helper()
+	now := openFDs(t)
+	for end := time.Now().Add(5 * time.Second); now != before && time.Now().Before(end); now = openFDs(t) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if now != before {
+		t.Errorf("%d descriptors before, %d after", before, now)
+	}
+}
+
 func toJSON(t *testing.T, v any) string {
 	t.Helper()
 	raw, err := json.Marshal(v)

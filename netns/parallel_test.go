@@ -36,9 +36,7 @@ func TestManyPodsAtOnce(t *testing.T) {
 		}
 	})
 	n.assertClean()
-	if now := openFDs(t); now != fds {
-		t.Errorf("%d descriptors before, %d after", fds, now)
-	}
+	assertFDs(t, fds)
 }
 
 // TestManyGuestsAtOnce: pods that come at the same time all get their address.

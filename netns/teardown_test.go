@@ -19,9 +19,7 @@ func TestTeardownIsIdempotent(t *testing.T) {
 	n.teardown(testPod(1))
 	n.teardown(testPod(1))
 	n.assertClean()
-	if now := openFDs(t); now != fds {
-		t.Errorf("%d descriptors before, %d after", fds, now)
-	}
+	assertFDs(t, fds)
 }
 
 // TestTeardownWithWhatIsLeft loses what a crash or a reboot loses, and expects the address to be released all the same.
