@@ -172,8 +172,12 @@ func TestPlanRefuses(t *testing.T) {
 		"same MAC":                  {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), twin}, ErrBadResult},
 	}
 	for name, tt := range tests {
-		if _, err := plan(tt.result, tt.observed, 1); !errors.Is(err, tt.is) {
+		_, err := plan(tt.result, tt.observed, 1)
+		if !errors.Is(err, tt.is) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if name == "ipvlan" && !strings.Contains(err.Error(), "link eth0 is of the kind ipvlan, which hands out packets") {
+			t.Errorf("%s is not refused by its name: %v", name, err)
 		}
 	}
 }
