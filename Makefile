@@ -68,8 +68,8 @@ bin/critest: e2e/go.mod e2e/go.sum
 	cd e2e && go test -c -vet=off -ldflags '-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$(CRITOOLS)' -o ../$@ sigs.k8s.io/cri-tools/cmd/critest
 
 # What the cluster of the long tests is made of. Kubernetes' modules are nobody else's: it and containerd have go.mod files of their own.
-K8S := $(shell sed -n 's/.*k8s.io\/kubernetes v//p' e2e/cluster/kubernetes/go.mod | head -1)
-CONTAINERD := $(shell sed -n 's/.*containerd\/containerd\/v2 v//p' e2e/cluster/containerd/go.mod)
+K8S := $(shell sed -n 's/.*k8s.io\/kubernetes v\([^ ]*\).*/\1/p' e2e/cluster/kubernetes/go.mod | head -1)
+CONTAINERD := $(shell sed -n 's/.*containerd\/containerd\/v2 v\([^ ]*\).*/\1/p' e2e/cluster/containerd/go.mod)
 VERSION_OF_K8S := k8s.io/component-base/version
 
 cluster-programs: crictl critest bin/kubernetes bin/containerd/containerd bin/pause ## build Kubernetes and containerd for the long tests, into bin/

@@ -86,23 +86,28 @@ func TestShareMapped(t *testing.T) {
 	}
 }
 
-// Others stay themselves, and the descriptor's mount is the only trace.
+// Others stay themselves, and the descriptor's mount is the only trace. Seen from a
+// mount namespace of its own: tests that run beside this one mount things too.
 func TestShareMappedOthers(t *testing.T) {
-	dir := sharedDir(t, "")
-	if err := errors.Join(os.Chown(filepath.Join(dir, "sub"), 1234, 2345), os.Chmod(filepath.Join(dir, "sub"), 0o700)); err != nil {
-		t.Fatal(err)
-	}
-	before, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := openShared(t, dir, ShareOptions{UID: stranger, GID: stranger})
-	if out, err := s.as(t, stranger, "stat -c %u:%g sub && ls sub"); err == nil || !strings.HasPrefix(out, "1234:2345\n") {
-		t.Errorf("%v: %q", err, out)
-	}
-	if after, err := os.ReadFile("/proc/self/mounts"); err != nil || string(after) != string(before) {
-		t.Errorf("%v: mounts were\n%s, are\n%s", err, before, after)
-	}
+	inMountNamespace(t, func() {
+		dir := sharedDir(t, "")
+		if err := errors.Join(os.Chown(filepath.Join(dir, "sub"), 1234, 2345), os.Chmod(filepath.Join(dir, "sub"), 0o700)); err != nil {
+			t.Error(err)
+			return
+		}
+		before, err := os.ReadFile("/proc/thread-self/mounts")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		s := openShared(t, dir, ShareOptions{UID: stranger, GID: stranger})
+		if out, err := s.as(t, stranger, "stat -c %u:%g sub && ls sub"); err == nil || !strings.HasPrefix(out, "1234:2345\n") {
+			t.Errorf("%v: %q", err, out)
+		}
+		if after, err := os.ReadFile("/proc/thread-self/mounts"); err != nil || string(after) != string(before) {
+			t.Errorf("%v: mounts were\n%s, are\n%s", err, before, after)
+		}
+	})
 }
 
 func TestShareReadOnly(t *testing.T) {
