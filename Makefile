@@ -13,11 +13,14 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build run test e2e unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
+.PHONY: build man run test e2e unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
 	go build $(BUILDFLAGS) -o bin/ ./cmd/...
+
+man: build ## write the manual pages into bin/man: man -l bin/man/qemulet-run.1
+	@for program in qemulet qemuletctl criproxy; do [ ! -x bin/$$program ] || bin/$$program man bin/man || exit 1; done
 
 run: deps build guest-tiny ## boot a VM pod and show its console: make run [POD=manifest.yaml] [ARGS=--detach]
 	@scripts/run.sh $(POD) $(ARGS)

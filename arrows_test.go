@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"internal/ids":        {},
 	"internal/images":     {},
 	"internal/kube":       {},
+	"internal/manual":     {},
 	"internal/store":      {},
 	"internal/unixsock":   {},
 	"internal/version":    {},
@@ -53,9 +54,9 @@ var arrows = map[string][]string{
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
-	"cmd/criproxy":          {"internal/criproxy", "internal/unixsock", "internal/version"},
+	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/podrun", "internal/version"},
+	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},
 }
 
 func room(pkg string) string {

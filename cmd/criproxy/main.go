@@ -47,6 +47,9 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	if len(args) > 0 && args[0] == "version" {
 		return printVersion(out)
 	}
+	if len(args) == 2 && args[0] == "man" {
+		return page().Write(args[1])
+	}
 	o, err := readOptions(args)
 	if err != nil {
 		return err

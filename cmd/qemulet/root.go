@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/qemulet/qemulet/internal/manual"
 	"github.com/qemulet/qemulet/internal/version"
 )
 
@@ -38,6 +39,7 @@ On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 		newImageCommand(),
 		newServeCommand(),
 		newVersionCommand(),
+		manual.Command(root, "1"),
 	)
 	return root
 }
