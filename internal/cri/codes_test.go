@@ -2,8 +2,10 @@ package cri_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/cri"
+	"github.com/qemulet/qemulet/internal/ids"
 	"github.com/qemulet/qemulet/internal/images"
 )
 
@@ -177,10 +181,45 @@ func TestLogNamesObjects(t *testing.T) {
 	id := h.container(t, pod, "vm")
 	image := h.pull(t, "virtlet.cloud/cirros")
 	log := h.log.String()
-	for _, want := range []string{"pod=default/a uid=uid-a", "sandbox=" + pod, "name=vm sandbox=" + pod, "container=" + id, "id=" + image} {
+	for _, want := range []string{"namespace=default pod=a uid=uid-a", "sandbox=" + pod, "name=vm namespace=default", "vm=" + ids.Short(id) + " container=" + id, "id=" + image} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q: %s", want, log)
 		}
+	}
+}
+
+// All lines about a VM say which it is in the same way, in JSON as well, also
+// the one of its removal.
+func TestLogInJSON(t *testing.T) {
+	log := &buffer{}
+	h := newHarness(t, func(o *cri.Options) {
+		o.Log = slog.New(slog.NewJSONHandler(log, nil))
+	})
+	pod := h.sandbox(t, "a")
+	id := h.container(t, pod, "vm")
+	h.start(t, id)
+	if _, err := h.RemoveContainer(h.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"namespace": "default", "pod": "a", "uid": "uid-a", "sandbox": pod, "vm": ids.Short(id), "container": id}
+	lines := 0
+	for text := range strings.Lines(log.String()) {
+		var line map[string]any
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		if line["msg"] == "RunPodSandbox" {
+			continue // there is no VM yet
+		}
+		lines++
+		for key, value := range want {
+			if line[key] != value {
+				t.Errorf("%s is %v instead of %v in %s", key, line[key], value, text)
+			}
+		}
+	}
+	if lines != 3 {
+		t.Errorf("%d lines of a creation, a start and a removal", lines)
 	}
 }
 
@@ -199,7 +238,7 @@ func TestSecretsAreNotLogged(t *testing.T) {
 		Auth: &runtimeapi.AuthConfig{Username: "joe", Password: "s3cret", RegistryToken: "s3cret"},
 	})
 	log := h.log.String()
-	for _, want := range []string{"RunPodSandbox", "pod=default/a", "CreateContainer", "PullImage", "image=virtlet.cloud/cirros", "unauthorised"} {
+	for _, want := range []string{"RunPodSandbox", "namespace=default pod=a", "CreateContainer", "PullImage", "image=virtlet.cloud/cirros", "unauthorised"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q: %s", want, log)
 		}

@@ -11,28 +11,35 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/runtime"
 )
 
 // logCalls writes a line for each call. Of a request it takes only what names
 // the object: the rest (credentials, annotations, environment) may be secret.
-func logCalls(log *slog.Logger) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		begin := time.Now()
-		resp, err := next(ctx, req)
-		method := path.Base(info.FullMethod)
-		level := levelOf(method, status.Code(err))
-		if !log.Enabled(ctx, level) {
-			return resp, err
-		}
-		attrs := append(subject(req), slog.Duration("took", time.Since(begin)))
-		if err == nil {
-			attrs = append(attrs, made(resp)...)
-		} else {
-			attrs = append(attrs, slog.String("code", status.Code(err).String()), slog.String("error", status.Convert(err).Message()))
-		}
-		log.LogAttrs(ctx, level, method, attrs...)
+func (s *Server) logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	begin := time.Now()
+	method := path.Base(info.FullMethod)
+	var about []any
+	if !polled(method) || s.Log.Enabled(ctx, slog.LevelDebug) {
+		about = s.subject(req) // while it is there: a removal takes it away
+	}
+	resp, err := next(ctx, req)
+	level := levelOf(method, status.Code(err))
+	if !s.Log.Enabled(ctx, level) {
 		return resp, err
 	}
+	if about == nil {
+		about = s.subject(req)
+	}
+	about = append(about, slog.Duration("took", time.Since(begin)))
+	if err == nil {
+		about = append(about, made(resp)...)
+	} else {
+		about = append(about, slog.String("code", status.Code(err).String()), slog.String("error", status.Convert(err).Message()))
+	}
+	s.Log.Log(ctx, level, method, about...)
+	return resp, err
 }
 
 // levelOf keeps what kubelet asks every second out of the normal log.
@@ -52,43 +59,57 @@ func polled(method string) bool {
 		method == "Version" || method == "ImageFsInfo" || method == "RuntimeConfig" || method == "Check"
 }
 
-// subject names what a request is about.
-func subject(req any) []slog.Attr {
-	var attrs []slog.Attr
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, slog.String(key, value))
-		}
-	}
+// subject names what a request is about: the pod and the VM in the same words
+// as all other lines.
+func (s *Server) subject(req any) []any {
+	var attrs []any
 	if r, ok := req.(*runtimeapi.RunPodSandboxRequest); ok {
-		m := r.GetConfig().GetMetadata()
-		add("pod", m.GetNamespace()+"/"+m.GetName())
-		add("uid", m.GetUid())
+		attrs = runtime.LogPod(r.GetConfig().GetMetadata())
+	}
+	if r, ok := req.(*runtimeapi.PullImageRequest); ok && r.GetSandboxConfig() != nil {
+		attrs = runtime.LogPod(r.GetSandboxConfig().GetMetadata())
 	}
 	if r, ok := req.(*runtimeapi.CreateContainerRequest); ok {
-		add("name", r.GetConfig().GetMetadata().GetName())
+		attrs = append(attrs, slog.String("name", r.GetConfig().GetMetadata().GetName()))
 	}
 	if r, ok := req.(interface{ GetPodSandboxId() string }); ok {
-		add("sandbox", r.GetPodSandboxId())
+		attrs = append(attrs, s.aboutSandbox(r.GetPodSandboxId())...)
 	}
 	if r, ok := req.(interface{ GetContainerId() string }); ok {
-		add("container", r.GetContainerId())
+		attrs = append(attrs, s.aboutContainer(r.GetContainerId())...)
 	}
 	if r, ok := req.(interface{ GetImage() *runtimeapi.ImageSpec }); ok {
-		add("image", r.GetImage().GetImage())
+		attrs = append(attrs, slog.String("image", r.GetImage().GetImage()))
 	}
 	return attrs
 }
 
+// aboutSandbox says of which pod a sandbox is, as far as that is known.
+func (s *Server) aboutSandbox(id string) []any {
+	sb, err := s.Runtime.Sandbox(id)
+	if err != nil {
+		return []any{slog.String("sandbox", id)}
+	}
+	return append(runtime.LogPod(sb.Config.GetMetadata()), slog.String("sandbox", sb.ID))
+}
+
+func (s *Server) aboutContainer(id string) []any {
+	c, err := s.Runtime.Container(id)
+	if err != nil {
+		return runtime.LogVM(id)
+	}
+	return append(s.aboutSandbox(c.SandboxID), runtime.LogVM(c.ID)...)
+}
+
 // made names what a call has made.
-func made(resp any) []slog.Attr {
+func made(resp any) []any {
 	switch r := resp.(type) {
 	case *runtimeapi.RunPodSandboxResponse:
-		return []slog.Attr{slog.String("sandbox", r.GetPodSandboxId())}
+		return []any{slog.String("sandbox", r.GetPodSandboxId())}
 	case *runtimeapi.CreateContainerResponse:
-		return []slog.Attr{slog.String("container", r.GetContainerId())}
+		return runtime.LogVM(r.GetContainerId())
 	case *runtimeapi.PullImageResponse:
-		return []slog.Attr{slog.String("id", r.GetImageRef())}
+		return []any{slog.String("id", r.GetImageRef())}
 	}
 	return nil
 }

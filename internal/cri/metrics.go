@@ -120,7 +120,7 @@ func metricsOf(sb runtime.Sandbox, st runtime.Stats) []*runtimeapi.Metric {
 func (s *Server) networkMetrics(ctx context.Context, sb runtime.Sandbox) []*runtimeapi.Metric {
 	nics, err := s.Runtime.NetworkStats(ctx, sb.ID)
 	if err != nil {
-		s.Log.Warn("a pod's network cannot be measured", "sandbox", sb.ID, "error", err)
+		s.Log.With(s.aboutSandbox(sb.ID)...).Warn("a pod's network cannot be measured", "error", err)
 	}
 	var all []*runtimeapi.Metric
 	for _, nic := range nics {

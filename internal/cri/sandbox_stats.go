@@ -77,7 +77,7 @@ func podStats(sb runtime.Sandbox, now int64, vms []runtime.Stats, mountpoint str
 func (s *Server) networkUsage(ctx context.Context, sandboxID string) *runtimeapi.NetworkUsage {
 	nics, err := s.Runtime.NetworkStats(ctx, sandboxID)
 	if err != nil {
-		s.Log.Warn("a pod's network cannot be measured", "sandbox", sandboxID, "error", err)
+		s.Log.With(s.aboutSandbox(sandboxID)...).Warn("a pod's network cannot be measured", "error", err)
 	}
 	if len(nics) == 0 {
 		return nil

@@ -56,7 +56,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
-		grpc.ChainUnaryInterceptor(logCalls(s.Log), mapErrors, recoverPanics(s.Log)),
+		grpc.ChainUnaryInterceptor(s.logCalls, mapErrors, recoverPanics(s.Log)),
 		grpc.ChainStreamInterceptor(mapStreamErrors, recoverStreamPanics(s.Log)),
 		// A client may ask whether we live as often as it likes.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),

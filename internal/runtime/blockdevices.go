@@ -102,7 +102,7 @@ func (r *Runtime) tellRootDevice(v *vm, disk disks.RootDisk) error {
 	default:
 		note = fmt.Sprintf("persistent root: the image sha256:%s was written to %s, which held no finished root disk", v.record().ImageDigest, disk.Path)
 	}
-	r.Log.Warn(note, "container", v.id, "pod", sandboxName(v.pod.config()))
+	r.vmLog(v).Warn(note)
 	return r.updateVM(v, store.ContainerCreating, func(c *store.Container) { c.Notes = append(slices.Clip(c.Notes), note) })
 }
 

@@ -31,14 +31,14 @@ func (r *Runtime) openConsoles(v *vm, log *console.Log) *consoles {
 	if log != nil {
 		c.wg.Go(func() {
 			if err := log.Run(ctx); err != nil {
-				r.Log.Error("console log", "container", v.id, "error", err)
+				r.vmLog(v).Error("console log", "error", err)
 			}
 		})
 	}
 	line, err := console.OpenLine(filepath.Join(r.vmDir(v.pod.uid(), v.id), consoleFile), qemu.ConsoleInputPath(r.runDir(v.id)), r.Watcher)
 	if err != nil {
 		// Nobody can attach then; it is no reason to lose the VM.
-		r.Log.Error("console", "container", v.id, "error", err)
+		r.vmLog(v).Error("console", "error", err)
 		return c
 	}
 	c.hub = console.NewHub(line, console.HubOptions{})
@@ -51,7 +51,7 @@ func (r *Runtime) openLog(v *vm) (*console.Log, error) {
 		Source:  filepath.Join(dir, consoleFile),
 		Path:    logPath(v.pod.config(), v.record().Config.M),
 		Watcher: r.Watcher,
-		OnError: func(err error) { r.Log.Error("console log, trying again", "container", v.id, "error", err) },
+		OnError: func(err error) { r.vmLog(v).Error("console log, trying again", "error", err) },
 	})
 }
 
@@ -67,12 +67,12 @@ func (r *Runtime) openDebug(v *vm, c *consoles, m *qemu.Machine) error {
 		return err
 	}
 	c.mux = qmp.NewMux(monitor, qmp.MuxOptions{Audit: func(rec qmp.MuxRecord) {
-		r.Log.Info("debug command", "container", v.id, "command", rec.Command)
+		r.vmLog(v).Info("debug command", "command", rec.Command)
 	}})
 	c.wg.Go(func() {
 		// It ends with the VM or with this daemon, in more than one way.
 		err := c.mux.Serve(l)
-		r.Log.Debug("debug socket closed", "container", v.id, "reason", err)
+		r.vmLog(v).Debug("debug socket closed", "reason", err)
 	})
 	return nil
 }

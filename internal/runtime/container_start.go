@@ -147,7 +147,7 @@ func (r *Runtime) supervise(ctx context.Context, v *vm, m *qemu.Machine, log *co
 func (r *Runtime) writeNotes(v *vm, c *consoles, notes []string) {
 	for _, note := range notes {
 		if err := c.log.Note(note); err != nil {
-			r.Log.Warn("note in a VM's log", "container", v.id, "error", err)
+			r.vmLog(v).Warn("note in a VM's log", "error", err)
 			return
 		}
 	}
@@ -174,7 +174,7 @@ func killNow(ctx context.Context, m *qemu.Machine) error {
 func (r *Runtime) failStart(ctx context.Context, v *vm, cause error) error {
 	if err := r.clean(ctx, v); err != nil {
 		// The cgroup's name is in the record, so the removal tries again.
-		r.Log.Error("cleaning up behind a failed start", "container", v.id, "error", err)
+		r.vmLog(v).Error("cleaning up behind a failed start", "error", err)
 	}
 	return r.endVM(v, func(c *store.Container) {
 		c.Finished, c.ExitCode, c.Reason, c.Message = time.Now(), exitStartError, reasonStartError, cause.Error()

@@ -31,7 +31,7 @@ func (r *Runtime) counters(p *pod) string {
 	}
 	stats, err := n.Stats(r.background)
 	if err != nil {
-		r.Log.Warn("a pod's network cannot be measured", "sandbox", p.id, "error", err)
+		r.podLog(p).Warn("a pod's network cannot be measured", "error", err)
 		return ""
 	}
 	raw, _ := json.Marshal(stats)

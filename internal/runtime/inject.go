@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/qemulet/qemulet/disks"
 	"github.com/qemulet/qemulet/internal/images"
@@ -71,7 +72,8 @@ func (r *Runtime) inject(ctx context.Context, spec *vmpod.VM, target disks.Injec
 	if err != nil {
 		return fmt.Errorf("%s: %w", vmpod.FilesAnnotation, err)
 	}
-	r.Log.Info("files were written into the root disk", "pod", spec.Namespace+"/"+spec.Name, "files", len(files),
+	pod := &runtimeapi.PodSandboxMetadata{Namespace: spec.Namespace, Name: spec.Name, Uid: spec.UID}
+	r.Log.With(LogPod(pod)...).Info("files were written into the root disk", "files", len(files),
 		"partition", done.Partition, "filesystem", done.Filesystem)
 	return nil
 }

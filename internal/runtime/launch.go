@@ -64,7 +64,7 @@ func (r *Runtime) makeRoom(ctx context.Context, v *vm, group *qemu.Cgroup, own *
 		return fmt.Errorf("memory limit of the pod's cgroup: %w", err)
 	}
 	if raised {
-		r.Log.Info("the pod's memory limit was raised, it had no room for QEMU beside the guest", "container", v.id, "from", pod, "to", *own.Memory.Limit)
+		r.vmLog(v).Info("the pod's memory limit was raised, it had no room for QEMU beside the guest", "from", pod, "to", *own.Memory.Limit)
 	}
 	return nil
 }

@@ -34,9 +34,9 @@ func (r *Runtime) lostNetwork(p *pod, cause error) {
 	if p.record().Phase != store.SandboxReady || !r.knowsPod(p) {
 		return
 	}
-	r.Log.Error("a pod has lost its network", "sandbox", p.id, "pod", sandboxName(p.config()), "error", cause)
+	r.podLog(p).Error("a pod has lost its network", "error", cause)
 	if err := r.loseNetwork(p); err != nil {
-		r.Log.Error("recording a lost network", "sandbox", p.id, "error", err)
+		r.podLog(p).Error("recording a lost network", "error", err)
 	}
 }
 

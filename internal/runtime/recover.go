@@ -65,7 +65,7 @@ func (r *Runtime) eachPod(what string, do func(*pod) error) {
 	for _, p := range r.allPods() {
 		g.Go(func() error {
 			if err := do(p); err != nil {
-				r.Log.Error(what, "sandbox", p.id, "pod", sandboxName(p.config()), "error", err)
+				r.podLog(p).Error(what, "error", err)
 			}
 			return nil
 		})
@@ -84,7 +84,7 @@ func (r *Runtime) load() {
 	for _, rec := range containers {
 		p, err := r.pod(rec.SandboxID)
 		if err != nil {
-			r.Log.Error("container without its sandbox", "container", rec.ID, "sandbox", rec.SandboxID)
+			r.Log.With(LogVM(rec.ID)...).Error("container without its sandbox", "sandbox", rec.SandboxID)
 			continue
 		}
 		r.addVM(newVM(p, rec))
@@ -237,11 +237,11 @@ func (r *Runtime) adoptMachine(ctx context.Context, v *vm) (*qemu.Machine, error
 func (r *Runtime) reopenConsoles(v *vm, m *qemu.Machine) *consoles {
 	log, err := r.openLog(v)
 	if err != nil {
-		r.Log.Error("log of an adopted VM", "container", v.id, "error", err)
+		r.vmLog(v).Error("log of an adopted VM", "error", err)
 	}
 	c := r.openConsoles(v, log)
 	if err := r.openDebug(v, c, m); err != nil {
-		r.Log.Error("debug socket of an adopted VM", "container", v.id, "error", err)
+		r.vmLog(v).Error("debug socket of an adopted VM", "error", err)
 	}
 	return c
 }
@@ -252,13 +252,13 @@ func (r *Runtime) proceed(ctx context.Context, v *vm, m *qemu.Machine) error {
 		left := max(time.Until(v.record().StopBy), 0)
 		r.wg.Go(func() {
 			if err := m.Stop(r.background, left); err != nil && r.background.Err() == nil {
-				r.Log.Error("resuming a stop", "container", v.id, "error", err)
+				r.vmLog(v).Error("resuming a stop", "error", err)
 			}
 		})
 		return nil
 	}
 	if !m.Responsive() {
-		r.Log.Warn("an adopted VM's monitor does not answer; it can still be stopped by force", "container", v.id)
+		r.vmLog(v).Warn("an adopted VM's monitor does not answer; it can still be stopped by force")
 		return nil
 	}
 	status, err := m.QMP().QueryStatus(ctx)
@@ -280,7 +280,7 @@ func (r *Runtime) adoptOptions(v *vm) qemu.AdoptOptions {
 	dir := r.runDir(v.id)
 	group, err := qemu.LoadCgroup(v.record().CgroupPath)
 	if err != nil {
-		r.Log.Warn("cgroup of a VM", "container", v.id, "error", err)
+		r.vmLog(v).Warn("cgroup of a VM", "error", err)
 	}
 	return qemu.AdoptOptions{RunDir: dir, Log: filepath.Join(dir, qemuLog), Cgroup: group}
 }
@@ -296,14 +296,14 @@ func (r *Runtime) recordMissed(ctx context.Context, v *vm, ending qemu.Ending) e
 
 func (r *Runtime) recordLost(ctx context.Context, v *vm, x exit, at time.Time) error {
 	if err := r.finishLog(ctx, v); err != nil {
-		r.Log.Warn("finishing the console log", "container", v.id, "error", err)
+		r.vmLog(v).Warn("finishing the console log", "error", err)
 	}
 	// The record first, for the reason is in a file that is deleted then.
 	err := r.endVM(v, func(c *store.Container) {
 		c.Finished, c.ExitCode, c.Reason, c.Message = at, x.code, x.reason, x.message
 	})
 	if err := r.clean(ctx, v); err != nil {
-		r.Log.Error("cleaning up behind a VM", "container", v.id, "error", err)
+		r.vmLog(v).Error("cleaning up behind a VM", "error", err)
 	}
 	return err
 }

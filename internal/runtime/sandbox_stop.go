@@ -68,7 +68,7 @@ func (r *Runtime) disconnectSandbox(ctx context.Context, p *pod) error {
 	}
 	defer p.lock.release()
 	if err := p.release(); err != nil {
-		r.Log.Warn("closing the pod's network", "sandbox", p.id, "error", err)
+		r.podLog(p).Warn("closing the pod's network", "error", err)
 	}
 	if err := r.Network.Teardown(ctx, networkRef(p.record())); err != nil {
 		return fmt.Errorf("undoing the network of pod %s: %w", sandboxName(p.config()), err)

@@ -62,7 +62,7 @@ func (r *Runtime) RunningStats(want func(Container) bool) []Stats {
 		case err == nil:
 			all = append(all, s)
 		case !errors.Is(err, fs.ErrNotExist):
-			r.Log.Warn("a VM cannot be measured", "container", v.id, "error", err)
+			r.vmLog(v).Warn("a VM cannot be measured", "error", err)
 		}
 	}
 	return all

@@ -41,17 +41,16 @@ func (r *Runtime) finish(v *vm, ending qemu.Ending) {
 	// next daemon would look.
 	// gofail: var containerLogged struct{}
 	if err := r.endVM(v, recordExit(ending)); err != nil {
-		r.Log.Error("recording the end of a VM", "container", v.id, "error", err)
+		r.vmLog(v).Error("recording the end of a VM", "error", err)
 	}
 	// gofail: var containerEndRecorded struct{}
 	if err := r.clean(ctx, v); err != nil {
 		// The removal tries again.
-		r.Log.Error("cleaning up behind a VM", "container", v.id, "error", err)
+		r.vmLog(v).Error("cleaning up behind a VM", "error", err)
 	}
 	// gofail: var containerCleaned struct{}
 	rec := v.record()
-	r.Log.Info("VM ended", "container", v.id, "pod", sandboxName(v.pod.config()),
-		"reason", rec.Reason, "exitCode", rec.ExitCode, "message", rec.Message)
+	r.vmLog(v).Info("VM ended", "reason", rec.Reason, "exitCode", rec.ExitCode, "message", rec.Message)
 	v.clearRunning()
 }
 
@@ -59,12 +58,12 @@ func (r *Runtime) endConsoles(ctx context.Context, v *vm) {
 	m, c, _ := v.running()
 	if c != nil {
 		if err := c.finish(ctx); err != nil {
-			r.Log.Warn("finishing the console log", "container", v.id, "error", err)
+			r.vmLog(v).Warn("finishing the console log", "error", err)
 		}
 	}
 	if m != nil {
 		if err := m.Close(); err != nil {
-			r.Log.Warn("closing the machine", "container", v.id, "error", err)
+			r.vmLog(v).Warn("closing the machine", "error", err)
 		}
 	}
 }
