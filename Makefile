@@ -73,14 +73,14 @@ bin/critest: e2e/go.mod e2e/go.sum
 # What the cluster of the long tests is made of. Kubernetes' modules are nobody else's: it and containerd have go.mod files of their own.
 K8S := $(shell sed -n 's/.*k8s.io\/kubernetes v\([^ ]*\).*/\1/p' e2e/cluster/kubernetes/go.mod | head -1)
 CONTAINERD := $(shell sed -n 's/.*containerd\/containerd\/v2 v\([^ ]*\).*/\1/p' e2e/cluster/containerd/go.mod)
-VERSION_OF_K8S := k8s.io/component-base/version
+SAYS_K8S := -X k8s.io/component-base/version.git
+K8S_IS := $(SAYS_K8S)Version=v$(K8S) $(SAYS_K8S)Major=1 $(SAYS_K8S)Minor=$(word 2,$(subst ., ,$(K8S))) $(SAYS_K8S)TreeState=clean
 
 cluster-programs: crictl critest bin/kubernetes bin/containerd/containerd bin/pause ## build Kubernetes and containerd for the long tests, into bin/
 
 bin/kubernetes: e2e/cluster/kubernetes/go.mod e2e/cluster/kubernetes/go.sum e2e/cluster/kubernetes/main.go
 	@mkdir -p bin
-	cd e2e/cluster/kubernetes && go build -ldflags '-s -w -X $(VERSION_OF_K8S).gitVersion=v$(K8S) -X $(VERSION_OF_K8S).gitMajor=1 \
-	  -X $(VERSION_OF_K8S).gitMinor=$(word 2,$(subst ., ,$(K8S))) -X $(VERSION_OF_K8S).gitTreeState=clean' -o ../../../$@ .
+	cd e2e/cluster/kubernetes && go build -ldflags '-s -w $(K8S_IS)' -o ../../../$@ .
 
 bin/containerd/containerd: e2e/cluster/containerd/go.mod e2e/cluster/containerd/go.sum
 	@mkdir -p $(@D)
