@@ -36,7 +36,8 @@ const (
 var lasting = []kind{sandboxes, containers, images, descriptors, foreignIDs}
 
 // known is what the VM runtime answered last, which stands in while it is
-// away. All of it is answers to lists, encoded.
+// away. All of it is answers to lists, encoded. Calls are routed by it, so mu
+// is never held while a disk works.
 type known struct {
 	log *slog.Logger
 	dir string // "" keeps nothing
@@ -46,6 +47,8 @@ type known struct {
 	// changes counts what was changed beside lists: a list that was asked for
 	// before a change must not undo it.
 	changes uint64
+
+	keeper keeper
 }
 
 // openKnown reads what an earlier proxy has left in a directory.
@@ -64,8 +67,12 @@ func openKnown(dir string, log *slog.Logger) (*known, error) {
 		}
 		k.lists[of] = raw
 	}
+	k.keeper.start(k)
 	return k, nil
 }
+
+// close writes what is not written yet. Nothing is kept afterwards.
+func (k *known) close() { k.keeper.stop() }
 
 func (k *known) path(of kind) string { return filepath.Join(k.dir, string(of)+".pb") }
 
@@ -76,35 +83,16 @@ func (k *known) asked() uint64 {
 	return k.changes
 }
 
-// learn takes a whole list.
+// learn takes a whole list. It is written in the background: a list is asked
+// for again and again, and does not wait for a disk.
 func (k *known) learn(of kind, list []byte, asked uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if asked == k.changes {
-		k.set(of, list)
-	}
-}
-
-// set keeps a list, and writes it if it is new. The caller holds mu.
-func (k *known) set(of kind, list []byte) {
-	if bytes.Equal(k.lists[of], list) {
+	if asked != k.changes || bytes.Equal(k.lists[of], list) {
 		return
 	}
 	k.lists[of] = list
-	if k.dir == "" || !slices.Contains(lasting, of) {
-		return
-	}
-	if err := replace(k.path(of), list); err != nil {
-		k.log.Error("what the VM runtime has is not kept for the next start of this proxy", "kind", of, "error", err)
-	}
-}
-
-// replace writes a file that is whole whenever it is there.
-func replace(path string, content []byte) error {
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	k.keeper.later(of)
 }
 
 // list is what was answered last.
@@ -120,25 +108,30 @@ func (k *known) add(of kind, item proto.Message) {
 	if err != nil {
 		return // it came over the wire
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.changes++
-	k.set(of, appendItem(slices.Clone(k.lists[of]), raw))
+	k.edit(of, func(list []byte) []byte { return appendItem(slices.Clone(list), raw) })
 }
 
 // change rebuilds a list from its items; f returns an item's new encoding, or
 // nil to drop it.
 func (k *known) change(of kind, f func(item []byte) []byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.changes++
-	var list []byte
-	for _, item := range items(k.lists[of]) {
-		if item = f(item); item != nil {
-			list = appendItem(list, item)
+	k.edit(of, func(old []byte) (list []byte) {
+		for _, item := range items(old) {
+			if item = f(item); item != nil {
+				list = appendItem(list, item)
+			}
 		}
-	}
-	k.set(of, list)
+		return list
+	})
+}
+
+// edit changes a list, and returns when that is on disk: the call that it comes
+// of is answered afterwards, and then the change must outlive this proxy.
+func (k *known) edit(of kind, f func(list []byte) []byte) {
+	k.mu.Lock()
+	k.changes++
+	k.lists[of] = f(k.lists[of])
+	k.mu.Unlock()
+	k.keeper.write(of)
 }
 
 // has tells whether an item of that id is known.

@@ -63,11 +63,9 @@ func New(o Options) (*Proxy, error) {
 	if p.patience == 0 {
 		p.patience = defaultPatience
 	}
-	if p.primary, err = newBackend(o.Primary); err != nil {
+	if err := p.connect(o); err != nil {
+		known.close()
 		return nil, err
-	}
-	if p.vm, err = newBackend(o.VM); err != nil {
-		return nil, errors.Join(err, p.primary.conn.Close())
 	}
 	p.methods = p.table()
 	p.server = grpc.NewServer(
@@ -77,6 +75,16 @@ func New(o Options) (*Proxy, error) {
 		grpc.WaitForHandlers(true),
 	)
 	return p, nil
+}
+
+func (p *Proxy) connect(o Options) (err error) {
+	if p.primary, err = newBackend(o.Primary); err != nil {
+		return err
+	}
+	if p.vm, err = newBackend(o.VM); err != nil {
+		return errors.Join(err, p.primary.conn.Close())
+	}
+	return nil
 }
 
 // Serve answers on a unix socket until Stop. It closes the listener.
@@ -96,6 +104,7 @@ func (p *Proxy) Stop(ctx context.Context) error {
 		p.server.Stop()
 		<-done
 	}
+	p.known.close()
 	return errors.Join(p.primary.conn.Close(), p.vm.conn.Close())
 }
 

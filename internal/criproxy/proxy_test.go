@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -171,6 +174,30 @@ func TestAHangingVMRuntime(t *testing.T) {
 	check(t, err)
 	close(hang)
 	same(t, "containers", n.containers(t), []string{vm})
+}
+
+// Nothing but what is new about VMs waits for the disk that it is written to.
+func TestADiskThatHangs(t *testing.T) {
+	n := newNode(t)
+	_, ordinary := n.pod(t, "ordinary", nil)
+	sandbox, _ := n.pod(t, "vm", vmPod)
+	pipe := filepath.Join(n.options.StateDir, "sandboxes.pb.new")
+	check(t, unix.Mkfifo(pipe, 0o600)) // who writes to it waits for a reader
+	removed := make(chan error, 1)
+	go func() {
+		_, err := n.runtime.RemovePodSandbox(context.Background(), &runtimeapi.RemovePodSandboxRequest{PodSandboxId: sandbox})
+		removed <- err
+	}()
+	for range 3 {
+		same(t, "an ordinary pod's containers", n.containers(t)[:1], []string{ordinary})
+		_, err := n.runtime.ContainerStatus(t.Context(), &runtimeapi.ContainerStatusRequest{ContainerId: ordinary})
+		check(t, err)
+		_, err = n.images.ImageStatus(t.Context(), &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: "busybox"}})
+		check(t, err)
+	}
+	_, err := os.ReadFile(pipe)
+	check(t, err)
+	check(t, <-removed)
 }
 
 func TestErrorsPassUnchanged(t *testing.T) {
