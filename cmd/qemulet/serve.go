@@ -61,8 +61,8 @@ func newServeCommand() *cobra.Command {
 }
 
 func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
-	for _, name := range cfg.UnknownEnv {
-		log.Warn("environment variable is no setting, is it mistyped?", "name", name)
+	for _, warning := range cfg.Warnings {
+		log.Warn("settings", "warning", warning)
 	}
 	// The streaming protocols log with klog.
 	klog.SetSlogLogger(log)

@@ -2,7 +2,9 @@ package config
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -15,6 +17,9 @@ type Config struct {
 	RunDir, StateDir string
 
 	CRISocket, APISocket string
+
+	// NodeName is the node's in the cluster.
+	NodeName string
 
 	CNIConfDir string
 	CNIBinDirs []string
@@ -36,6 +41,7 @@ type Config struct {
 	Kubeconfig string
 	ObjectsDir string
 
+	ImageDir               string
 	ImageTranslationDir    string
 	ImageFileDir           string
 	RegexpImageTranslation bool
@@ -44,12 +50,13 @@ type Config struct {
 
 	LogLevel, LogFormat string
 
-	// UnknownEnv lists environment variables that begin like ours but are no
-	// settings, perhaps by a typing error.
-	UnknownEnv []string
+	// Warnings are about what was given and has no effect, or perhaps not the
+	// one that was meant; a sentence each.
+	Warnings []string
 
 	settings []setting // whose values point to the fields above
 	origins  map[string]Origin
+	pending  []Value
 }
 
 // Origin says where a value comes from, in words: "default", "the file
@@ -61,9 +68,9 @@ const originDefault Origin = "default"
 
 // Value is one setting as it is in force.
 type Value struct {
-	Name   string
-	Value  string
-	Origin Origin
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Origin Origin `json:"origin"`
 }
 
 // Values lists all settings in the order of the table.
@@ -90,9 +97,21 @@ func (c *Config) derive() {
 	if c.APISocket == "" {
 		c.APISocket = filepath.Join(c.RunDir, "api.sock")
 	}
+	if c.ImageDir == "" {
+		c.ImageDir = filepath.Join(c.StateDir, "images")
+	}
+	if c.NodeName == "" {
+		c.NodeName = hostName()
+	}
 	if c.ObjectsDir == "" {
 		c.ObjectsDir = filepath.Join(c.RunDir, "objects")
 	}
+}
+
+// hostName is how kubelet calls the node unless it is told otherwise.
+func hostName() string {
+	name, _ := os.Hostname() // what it cannot say, nobody is called
+	return strings.ToLower(name)
 }
 
 // IsDefault tells whether nobody has set the setting of this name.

@@ -220,9 +220,13 @@ func TestValues(t *testing.T) {
 }
 
 func TestUnknownEnv(t *testing.T) {
-	c := mustLoad(t, "", []string{"QEMULET_RUNDIR=/x", "QEMULET_RUN_DIR=/y", "QEMULET_SERVICE_HOST=10.0.0.1", "OTHER=1", "QEMULET_CONFIG="})
-	if !slices.Equal(c.UnknownEnv, []string{"QEMULET_RUNDIR", "QEMULET_SERVICE_HOST"}) {
-		t.Errorf("got %v", c.UnknownEnv)
+	c := mustLoad(t, "", []string{"QEMULET_RUNDIR=/x", "QEMULET_RUN_DIR=/y", "QEMULET_SERVICE_HOST=10.0.0.1", "VIRTLET_X=", "OTHER=1", "QEMULET_CONFIG="})
+	var want []string
+	for _, name := range []string{"QEMULET_RUNDIR", "QEMULET_SERVICE_HOST", "VIRTLET_X"} {
+		want = append(want, "environment variable "+name+" is no setting, is it mistyped?")
+	}
+	if !slices.Equal(c.Warnings, want) {
+		t.Errorf("got %q", c.Warnings)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -36,10 +37,11 @@ func AddFlags(flags *pflag.FlagSet) {
 }
 
 // Load reads the settings from all sources. flags were made by AddFlags and
-// parsed, or nil; environ is like os.Environ's result. The error lists all
-// that is wrong, naming the setting, the value, where it comes from and what
-// is accepted.
-func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
+// parsed, or nil; environ is like os.Environ's result; of the cluster's objects
+// the later counts more, and less than all that the node itself gives. The error
+// lists all that is wrong, naming the setting, the value, where it comes from and
+// what is accepted.
+func Load(flags *pflag.FlagSet, environ []string, cluster ...Object) (*Config, error) {
 	c := &Config{origins: map[string]Origin{}}
 	settings := table(c)
 	c.settings = settings
@@ -47,12 +49,16 @@ func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
 		c.origins[s.name] = originDefault
 	}
 	env := environment(environ)
-	errs := []error{c.loadFile(settings, flags, env), c.loadEnv(settings, env), c.loadFlags(settings, flags)}
+	var errs []error
+	for _, o := range cluster {
+		errs = append(errs, c.loadObject(settings, o))
+	}
+	errs = append(errs, c.loadFile(settings, flags, env), c.loadEnv(settings, env), c.loadFlags(settings, flags))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	c.derive()
-	c.UnknownEnv = unknownEnv(settings, env)
+	c.Warnings = append(c.Warnings, unknownEnv(settings, env)...)
 	return c, nil
 }
 
@@ -123,36 +129,77 @@ func unknown(file string, rest map[string]any, settings []setting) error {
 }
 
 func (c *Config) loadEnv(settings []setting, env map[string]string) error {
-	var errs []error
+	errs := []error{c.loadVirtletEnv(settings, env)}
 	for _, s := range settings {
-		for _, name := range append([]string{EnvName(s.name)}, s.aliases...) {
-			text, there := env[name]
-			// An empty variable is how a manifest says "not set".
-			if !there || text == "" {
-				continue
-			}
-			if err := s.value.Set(text); err != nil {
-				errs = append(errs, fmt.Errorf("environment variable %s: %q: %w", name, text, err))
-			}
-			c.origins[s.name] = Origin("the environment (" + name + ")")
-			break
+		name := EnvName(s.name)
+		// An empty variable is how a manifest says "not set".
+		if env[name] == "" {
+			continue
+		}
+		if err := s.value.Set(env[name]); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: %q: %w", name, env[name], err))
+		}
+		c.origins[s.name] = Origin("the environment (" + name + ")")
+	}
+	return errors.Join(errs...)
+}
+
+// loadVirtletEnv takes Virtlet's variables, where our own is not set.
+func (c *Config) loadVirtletEnv(settings []setting, env map[string]string) error {
+	var errs []error
+	for _, v := range virtletNames {
+		text, there := env[v.env]
+		if v.env == "" || !there {
+			continue
+		}
+		if v.gone != "" {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("environment variable %s has no effect: %s", v.env, v.gone))
+			continue
+		}
+		if s, _ := findSetting(settings, v.setting); env[EnvName(s.name)] == "" {
+			errs = append(errs, c.takeVirtletEnv(s, v, text))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// unknownEnv lists the variables that look like settings but are none. They
-// are no error: Kubernetes itself makes some when a Service is called qemulet.
-func unknownEnv(settings []setting, env map[string]string) []string {
-	var names []string
-	for name := range env {
-		known := name == fileEnv || slices.ContainsFunc(settings, func(s setting) bool { return EnvName(s.name) == name })
-		if strings.HasPrefix(name, "QEMULET_") && !known {
-			names = append(names, name)
+// takeVirtletEnv takes one of them. One that is empty counts where that means
+// something: no truth, or no devices.
+func (c *Config) takeVirtletEnv(s setting, v virtletName, text string) error {
+	empty := text == ""
+	if v.form.Type == "boolean" {
+		var warning string
+		if text, warning = truth(text); warning != "" {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("environment variable %s: %s", v.env, warning))
 		}
 	}
-	slices.Sort(names)
-	return names
+	value, err := v.value(text)
+	if err == nil {
+		err = s.value.Set(value)
+	}
+	switch {
+	case err != nil && empty:
+		return nil
+	case err != nil:
+		return fmt.Errorf("environment variable %s: %q: %w", v.env, text, err)
+	}
+	c.origins[s.name] = Origin("the environment (" + v.env + ")")
+	return nil
+}
+
+// unknownEnv warns of variables that look like settings but are none, perhaps
+// by a typing error. They are no error: Kubernetes itself makes some when a
+// Service is called qemulet.
+func unknownEnv(settings []setting, env map[string]string) []string {
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		ours := name == fileEnv || slices.ContainsFunc(settings, func(s setting) bool { return EnvName(s.name) == name })
+		_, virtlets := findVirtlet(func(v virtletName) bool { return v.env == name })
+		if (strings.HasPrefix(name, "QEMULET_") || strings.HasPrefix(name, "VIRTLET_")) && !ours && !virtlets {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is no setting, is it mistyped?", name))
+		}
+	}
+	return warnings
 }
 
 func (c *Config) loadFlags(settings []setting, flags *pflag.FlagSet) error {

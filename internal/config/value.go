@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,8 @@ type value interface {
 	Type() string
 	// accept takes what a YAML file holds.
 	accept(any) error
+	// schema says the same as accept to an API server.
+	schema() Schema
 }
 
 // scalar is a value of any type with a textual form.
@@ -28,6 +31,7 @@ type scalar[T any] struct {
 	parse func(string) (T, error)
 	show  func(T) string
 	yaml  func(any) (text string, ok bool)
+	form  Schema
 }
 
 func (s *scalar[T]) Set(text string) error {
@@ -41,6 +45,7 @@ func (s *scalar[T]) Set(text string) error {
 
 func (s *scalar[T]) String() string { return s.show(*s.to) }
 func (s *scalar[T]) Type() string   { return s.kind }
+func (s *scalar[T]) schema() Schema { return s.form }
 
 func (s *scalar[T]) accept(raw any) error {
 	text, ok := s.yaml(raw)
@@ -50,10 +55,11 @@ func (s *scalar[T]) accept(raw any) error {
 	return s.Set(text)
 }
 
-func stringValue(to *string, kind, def string, check func(string) error) value {
+func stringValue(to *string, kind, def string, form Schema, check func(string) error) value {
 	*to = def
+	form.Type = "string"
 	return &scalar[string]{
-		to: to, kind: kind,
+		to: to, kind: kind, form: form,
 		parse: func(s string) (string, error) { return s, check(s) },
 		show:  func(s string) string { return s },
 		yaml:  func(raw any) (string, bool) { s, ok := raw.(string); return s, ok },
@@ -61,7 +67,33 @@ func stringValue(to *string, kind, def string, check func(string) error) value {
 }
 
 func text(to *string, def string) value {
-	return stringValue(to, "string", def, func(string) error { return nil })
+	return stringValue(to, "string", def, Schema{}, func(string) error { return nil })
+}
+
+// patterns are shell patterns with commas between them.
+func patterns(to *string, def string) value {
+	return stringValue(to, "patterns", def, Schema{}, func(s string) error {
+		for item := range strings.SplitSeq(s, ",") {
+			if _, err := filepath.Match(item, ""); err != nil {
+				return fmt.Errorf("%q is no pattern; accepted are shell patterns of paths below /dev with commas between them, such as loop*,sd[bc]", item)
+			}
+		}
+		return nil
+	})
+}
+
+const nodeNamePattern = `^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$`
+
+var isNodeName = regexp.MustCompile(nodeNamePattern)
+
+// nodeName is what Kubernetes calls a DNS subdomain, or empty.
+func nodeName(to *string) value {
+	return stringValue(to, "name", "", Schema{Pattern: nodeNamePattern}, func(s string) error {
+		if !isNodeName.MatchString(s) {
+			return fmt.Errorf("the name of a node is accepted: lower case letters, digits, '-' and '.'")
+		}
+		return nil
+	})
 }
 
 func absolute(s string) error {
@@ -71,12 +103,14 @@ func absolute(s string) error {
 	return nil
 }
 
-func path(to *string, def string) value { return stringValue(to, "path", def, absolute) }
+func path(to *string, def string) value {
+	return stringValue(to, "path", def, Schema{Pattern: "^/"}, absolute)
+}
 
 // optionalPath may be empty, also when it is given: whoever hands on all settings
 // gives those too that are not set.
 func optionalPath(to *string) value {
-	return stringValue(to, "path", "", func(s string) error {
+	return stringValue(to, "path", "", Schema{Pattern: "^(/.*)?$"}, func(s string) error {
 		if s == "" {
 			return nil
 		}
@@ -86,7 +120,7 @@ func optionalPath(to *string) value {
 
 // choice takes the first as the default.
 func choice(to *string, of ...string) value {
-	return stringValue(to, strings.Join(of, "|"), of[0], func(s string) error {
+	return stringValue(to, strings.Join(of, "|"), of[0], Schema{Enum: of}, func(s string) error {
 		if slices.Contains(of, s) {
 			return nil
 		}
@@ -97,7 +131,7 @@ func choice(to *string, of ...string) value {
 // loopback takes no address that others reach: whoever connects has the
 // consoles of all VMs.
 func loopback(to *string, def string) value {
-	return stringValue(to, "address:port", def, func(s string) error {
+	return stringValue(to, "address:port", def, Schema{Pattern: `^(127\.[0-9.]+|\[::1\]):[0-9]{1,5}$`}, func(s string) error {
 		host, port, err := net.SplitHostPort(s)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
@@ -112,7 +146,7 @@ func loopback(to *string, def string) value {
 func boolean(to *bool, def bool) value {
 	*to = def
 	return &scalar[bool]{
-		to: to, kind: "bool",
+		to: to, kind: "bool", form: Schema{Type: "boolean"},
 		parse: func(s string) (bool, error) {
 			b, err := strconv.ParseBool(s)
 			if err != nil {
@@ -128,7 +162,7 @@ func boolean(to *bool, def bool) value {
 func number(to *int, def, least, most int) value {
 	*to = def
 	return &scalar[int]{
-		to: to, kind: "number",
+		to: to, kind: "number", form: Schema{Type: "integer", Minimum: &least, Maximum: &most},
 		parse: func(s string) (int, error) {
 			n, err := strconv.Atoi(s)
 			if err != nil || n < least || n > most {
@@ -138,8 +172,13 @@ func number(to *int, def, least, most int) value {
 		},
 		show: strconv.Itoa,
 		yaml: func(raw any) (string, bool) {
-			n, ok := raw.(float64)
-			return strconv.FormatFloat(n, 'f', -1, 64), ok
+			switch n := raw.(type) {
+			case float64:
+				return strconv.FormatFloat(n, 'f', -1, 64), true
+			case int64:
+				return strconv.FormatInt(n, 10), true
+			}
+			return "", false
 		},
 	}
 }
@@ -147,7 +186,7 @@ func number(to *int, def, least, most int) value {
 func duration(to *time.Duration, def, least time.Duration) value {
 	*to = def
 	return &scalar[time.Duration]{
-		to: to, kind: "duration",
+		to: to, kind: "duration", form: Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`},
 		parse: func(s string) (time.Duration, error) {
 			d, err := time.ParseDuration(s)
 			if err != nil || d < least {
@@ -188,6 +227,9 @@ func (l list) set(items []string) error {
 
 func (l list) String() string { return strings.Join(*l.to, ",") }
 func (l list) Type() string   { return "paths" }
+func (l list) schema() Schema {
+	return Schema{Type: "array", MinItems: new(1), Items: &Schema{Type: "string", Pattern: "^/"}}
+}
 
 func (l list) accept(raw any) error {
 	switch raw := raw.(type) {
@@ -214,7 +256,7 @@ func yamlKind(raw any) string {
 		return "empty"
 	case bool:
 		return "a boolean"
-	case float64:
+	case float64, int64:
 		return "a number"
 	case string:
 		return "a text"

@@ -76,7 +76,7 @@ func ImageOptions(cfg *config.Config) images.Options {
 
 func imageOptions(cfg *config.Config, cluster *kube.API) images.Options {
 	return images.Options{
-		Dir:            filepath.Join(cfg.StateDir, "images"),
+		Dir:            cfg.ImageDir,
 		TranslationDir: cfg.ImageTranslationDir,
 		Mappings:       mappings(cluster),
 		NoRegexp:       !cfg.RegexpImageTranslation,
