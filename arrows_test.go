@@ -51,11 +51,13 @@ var arrows = map[string][]string{
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
 	"internal/podrun":   {"internal/flexvolume", "internal/kube"},
+	"internal/reach":    {"internal/api"},
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
+	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/reach", "internal/version"},
 	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},
 }
 

@@ -1,7 +1,8 @@
 // Package api is the daemon's own HTTP interface, on a unix socket beside
-// CRI's. It serves what CRI has no call for (the progress of pulls, the details
-// of images, metrics), and the same sessions that kubelet reaches over TCP, so that a program on the node
-// can attach without sharing the daemon's network.
+// CRI's. It serves what CRI has no call for (the VMs as people want to know them,
+// the progress of pulls, the details of images, metrics), and the same sessions
+// that kubelet reaches over TCP, so that a program on the node can attach without
+// sharing the daemon's network.
 package api
 
 import (
@@ -36,6 +37,8 @@ type Pull struct {
 type Options struct {
 	// Images is the image store.
 	Images Store
+	// Machines are the VMs.
+	Machines Machines
 	// ImageUsers tells which pods use which images: by digest, the pods as
 	// namespace/name.
 	ImageUsers func() map[string][]string
@@ -55,6 +58,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET "+ImagesPath, answer(o.images))
 	mux.HandleFunc("POST "+PrunePath, answer(o.prune))
 	mux.HandleFunc("GET "+ResolvePath, answer(o.resolve))
+	o.routeVMs(mux)
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))

@@ -113,7 +113,8 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		Info:         func() map[string]string { return statusInfo(cfg) },
 	})
 	local := api.Handler(api.Options{
-		Images: n.images, ImageUsers: n.runtime.ImageUsers, Metrics: n.metrics.Handler(), Sessions: streams,
+		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime},
+		Metrics: n.metrics.Handler(), Sessions: streams,
 	})
 
 	var g run.Group
