@@ -76,7 +76,7 @@ func mentions(t *testing.T, what, text string, wants ...string) {
 func TestDeployment(t *testing.T) {
 	c := theCluster(t)
 	deployment := func(say string) string {
-		return workload("Deployment", "fleet", "#!/bin/sh\necho @@SAY "+say, "  replicas: 1\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}", "")
+		return workload("Deployment", "fleet", "#!/bin/sh\necho @@S''AY "+say, "  replicas: 1\n  strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}", "")
 	}
 	c.Apply(t, deployment("first"))
 	first := c.WaitReady(t, "app=fleet", 1, bootTime)[0]
@@ -98,8 +98,8 @@ func TestDeployment(t *testing.T) {
 	must(t, c.feed(t, deployment("second"), "apply", "-f", "-"))
 	c.Kubectl(t, "rollout", "status", "deployment/fleet", "--timeout=120s")
 	last := c.WaitReady(t, "app=fleet", 1, time.Minute)[0]
-	eventually(t, 10*time.Second, "the rolled pod runs its new script", func() error {
-		if out := c.Kubectl(t, "logs", last.Metadata.Name); !strings.Contains(out, "\n@@SAY second") {
+	eventually(t, time.Minute, "the rolled pod runs its new script", func() error {
+		if out := c.Kubectl(t, "logs", last.Metadata.Name); !strings.Contains(out, "@@SAY second") {
 			return fmt.Errorf("log:\n%s", out)
 		}
 		return nil

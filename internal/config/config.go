@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +39,9 @@ type Config struct {
 	CPUModel                   string
 	CgroupDriver               string
 	StreamAddress              string
+	// StreamCertFile and StreamKeyFile are both set or neither; beside an
+	// address that is not loopback's they are set.
+	StreamCertFile, StreamKeyFile string
 
 	Kubeconfig string
 	ObjectsDir string
@@ -112,6 +117,18 @@ func (c *Config) derive() {
 func hostName() string {
 	name, _ := os.Hostname() // what it cannot say, nobody is called
 	return strings.ToLower(name)
+}
+
+// agree finds settings of which each is fine, but not with the others.
+func (c *Config) agree() error {
+	if (c.StreamCertFile == "") != (c.StreamKeyFile == "") {
+		return fmt.Errorf("stream-tls-cert-file is %q and stream-tls-key-file is %q: accepted are both or neither", c.StreamCertFile, c.StreamKeyFile)
+	}
+	if host, _, _ := net.SplitHostPort(c.StreamAddress); c.StreamCertFile == "" && !net.ParseIP(host).IsLoopback() {
+		return fmt.Errorf("stream-address is %q, which others can reach, and who connects has the consoles of VMs: "+
+			"accepted is loopback, or set stream-tls-cert-file and stream-tls-key-file too", c.StreamAddress)
+	}
+	return nil
 }
 
 // IsDefault tells whether nobody has set the setting of this name.

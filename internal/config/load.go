@@ -57,6 +57,9 @@ func Load(flags *pflag.FlagSet, environ []string, cluster ...Object) (*Config, e
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	if err := c.agree(); err != nil {
+		return nil, err
+	}
 	c.derive()
 	c.Warnings = append(c.Warnings, unknownEnv(settings, env)...)
 	return c, nil

@@ -128,16 +128,15 @@ func choice(to *string, of ...string) value {
 	})
 }
 
-// loopback takes no address that others reach: whoever connects has the
-// consoles of all VMs.
-func loopback(to *string, def string) value {
-	return stringValue(to, "address:port", def, Schema{Pattern: `^(127\.[0-9.]+|\[::1\]):[0-9]{1,5}$`}, func(s string) error {
+// address takes one of the machine's addresses: it is made into URLs.
+func address(to *string, def string) value {
+	return stringValue(to, "address:port", def, Schema{Pattern: `^([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$`}, func(s string) error {
 		host, port, err := net.SplitHostPort(s)
 		if err == nil {
 			_, err = strconv.ParseUint(port, 10, 16)
 		}
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-			return fmt.Errorf("accepted is a loopback address with a port, like 127.0.0.1:10010 or [::1]:0")
+		if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() {
+			return fmt.Errorf("accepted is one address of the node with a port, like 127.0.0.1:10010 or [::1]:0")
 		}
 		return nil
 	})

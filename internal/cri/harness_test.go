@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +44,7 @@ func newHarness(t *testing.T, change ...func(*cri.Options)) *harness {
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o := cri.Options{
 		Runtime: h.runtime, Images: h.store, Log: log,
-		Streams:      streaming.New(h.runtime, "127.0.0.1:1", log),
+		Streams:      streaming.New(h.runtime, url.URL{Scheme: "http", Host: "127.0.0.1:1"}, log),
 		Version:      "0.1.0-dev",
 		Handlers:     []string{"", "qemulet"},
 		CgroupDriver: runtimeapi.CgroupDriver_CGROUPFS,

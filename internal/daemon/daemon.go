@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/oklog/run"
@@ -62,14 +63,17 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()
 		return err
 	}
 	log.Info("serving", "version", version.Number(), "cri", cfg.CRISocket, "api", cfg.APISocket,
-		"streams", f.streams.Addr().String(), "took", time.Since(begin))
+		"streams", f.streamURL.String(), "took", time.Since(begin))
 	ready()
 	defer log.Info("stopped serving, VMs run on")
 	return f.serve(ctx, n, cfg)
 }
 
 // front is the daemon's listeners.
-type front struct{ cri, api, streams net.Listener }
+type front struct {
+	cri, api, streams net.Listener
+	streamURL         url.URL
+}
 
 // listen opens them all or none. CRI's comes last: who sees it can use the rest.
 func (n *node) listen(cfg *config.Config) (_ *front, err error) {
@@ -79,8 +83,8 @@ func (n *node) listen(cfg *config.Config) (_ *front, err error) {
 			f.close()
 		}
 	}()
-	if f.streams, err = net.Listen("tcp", cfg.StreamAddress); err != nil {
-		return nil, fmt.Errorf("stream-address %s: %w", cfg.StreamAddress, err)
+	if f.streams, f.streamURL, err = listenForStreams(cfg); err != nil {
+		return nil, err
 	}
 	if f.api, err = unixsock.Listen(cfg.APISocket, socketMode); err != nil {
 		return nil, err
@@ -101,7 +105,7 @@ func (f *front) close() {
 
 // serve runs the servers until ctx ends or one of them fails.
 func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
-	streams := streaming.New(n.runtime, f.streams.Addr().String(), n.log)
+	streams := streaming.New(n.runtime, f.streamURL, n.log)
 	server := cri.New(cri.Options{
 		Runtime:      n.runtime,
 		Images:       n.images,

@@ -46,7 +46,7 @@ func newHarness(t *testing.T) *harness {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	h.Server = streaming.New(h.runtime, l.Addr().String(), log)
+	h.Server = streaming.New(h.runtime, url.URL{Scheme: "http", Host: l.Addr().String()}, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- httpd.Serve(ctx, l, h, log) }()

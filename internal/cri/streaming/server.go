@@ -53,10 +53,10 @@ type Server struct {
 	sessions sync.WaitGroup
 }
 
-// New makes a server whose URLs begin with http://address, where address is
-// that of a listener that serves it.
-func New(rt Runtime, address string, log *slog.Logger) *Server {
-	s := &Server{runtime: rt, base: url.URL{Scheme: "http", Host: address}, log: log}
+// New makes a server whose URLs begin with base, which names the scheme and
+// the address of a listener that serves it.
+func New(rt Runtime, base url.URL, log *slog.Logger) *Server {
+	s := &Server{runtime: rt, base: base, log: log}
 	s.tickets.now = time.Now
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		s.mux.HandleFunc(method+" /attach/{ticket}", s.serve("attach"))
