@@ -2,12 +2,9 @@ package e2e
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
-
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/qemulet/qemulet/e2e/node"
 )
@@ -137,31 +134,6 @@ func TestPromptIsLogged(t *testing.T) {
 		}
 		return nil
 	})
-	vm.Remove(t)
-	n.NoLeaks(t)
-}
-
-// For people who debug: any QMP client may speak to a machine, several at once, and none of them disturbs the daemon.
-func TestDebugSocket(t *testing.T) {
-	t.Parallel()
-	n := node.Start(t, node.Options{})
-	n.PullTiny(t)
-	vm := n.NewVM(t, "debugged", nil)
-	vm.Run(t)
-	a, b := n.DialDebug(t, vm), n.DialDebug(t, vm)
-	for _, q := range []*node.QMP{a, b} {
-		if got := q.Execute(t, "query-status"); !regexp.MustCompile(`"status": ?"running"`).MatchString(got) {
-			t.Errorf("query-status: %s", got)
-		}
-	}
-	a.Execute(t, "stop")
-	b.Event(t, "STOP")
-	a.Execute(t, "cont")
-	b.Event(t, "RESUME")
-	vm.Stop(t, 0)
-	if s := vm.Status(t); s.State != runtimeapi.ContainerState_CONTAINER_EXITED {
-		t.Errorf("%v", s)
-	}
 	vm.Remove(t)
 	n.NoLeaks(t)
 }

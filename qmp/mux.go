@@ -14,9 +14,8 @@ import (
 
 // MuxOptions are the settings of a [Mux].
 type MuxOptions struct {
-	// Allow decides which commands are relayed; its error is what the client
-	// is told. Nil allows all. It may be called by several goroutines at once.
-	Allow func(command string) error
+	// Allow decides which commands are relayed, of clients that Serve accepts.
+	Allow MuxRule
 
 	// Audit is told of each command when it has been answered. It may be called
 	// by several goroutines at once and holds up only the client concerned.
@@ -27,6 +26,11 @@ type MuxOptions struct {
 	EventBytes int
 }
 
+// MuxRule decides about one command and its arguments, which are nil or a JSON
+// object; its error is what the client is told. Nil allows all. It may be called by
+// several goroutines at once.
+type MuxRule func(command string, args json.RawMessage) error
+
 // MuxRecord says what was relayed for whom. Arguments are left out: some carry
 // secrets.
 type MuxRecord struct {
@@ -35,7 +39,8 @@ type MuxRecord struct {
 	Command  string
 	Start    time.Time
 	Duration time.Duration
-	Err      error // nil, the refusal of Allow, an *Error of QEMU, or why no answer came
+	Refused  bool  // by a MuxRule: QEMU has not seen it
+	Err      error // nil, the refusal, an *Error of QEMU, or why no answer came
 }
 
 // Mux lets any number of QMP clients share one connection. To each of them it looks
@@ -201,19 +206,51 @@ func (m *Mux) removeListener(l net.Listener) {
 	l.Close()
 }
 
+// ServeConn serves one client, with a rule of its own in the place of
+// MuxOptions.Allow. It takes ownership of nc, and returns when the client has left,
+// ctx has ended, or nobody is served any more.
+func (m *Mux) ServeConn(ctx context.Context, nc net.Conn, allow MuxRule) {
+	c := m.add(nc, allow)
+	if c == nil {
+		return
+	}
+	defer context.AfterFunc(ctx, c.cut)()
+	m.serve(ctx, c)
+	<-c.left
+}
+
 // welcome starts to serve one client.
 func (m *Mux) welcome(ctx context.Context, nc net.Conn) {
+	if c := m.add(nc, m.opts.Allow); c != nil {
+		m.serve(ctx, c)
+	}
+}
+
+// add makes a client of a connection; nil, and the connection closed, when nobody
+// is served any more. Its two goroutines count as running from here on.
+func (m *Mux) add(nc net.Conn, allow MuxRule) *muxClient {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		nc.Close()
-		return
+		return nil
 	}
 	m.lastID++
-	c := newMuxClient(m, m.lastID, nc)
+	c := newMuxClient(m, m.lastID, nc, allow)
 	m.clients[c] = struct{}{}
-	m.running.Go(func() { c.write() })
-	m.running.Go(func() { c.serve(ctx) })
+	m.running.Add(2)
+	return c
+}
+
+func (m *Mux) serve(ctx context.Context, c *muxClient) {
+	go func() {
+		defer m.running.Done()
+		c.write()
+	}()
+	go func() {
+		defer m.running.Done()
+		c.serve(ctx)
+	}()
 }
 
 func (m *Mux) leave(c *muxClient) {
@@ -226,11 +263,4 @@ func (m *Mux) leave(c *muxClient) {
 func (m *Mux) greetingLine() []byte {
 	version, _ := json.Marshal(m.conn.Version()) // numbers and a string always encode
 	return fmt.Appendf(nil, `{"QMP": {"version": %s, "capabilities": []}}`, version)
-}
-
-func (m *Mux) allow(command string) error {
-	if m.opts.Allow == nil {
-		return nil
-	}
-	return m.opts.Allow(command)
 }

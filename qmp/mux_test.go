@@ -2,6 +2,7 @@ package qmp
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,8 +164,8 @@ func TestMuxAllowAndAudit(t *testing.T) {
 	records := make(chan MuxRecord, 8)
 	forbidden := errors.New("quit is not relayed: stop the pod instead")
 	_, path := muxOver(t, c, MuxOptions{
-		Allow: func(command string) error {
-			if command == "quit" {
+		Allow: func(command string, args json.RawMessage) error {
+			if command == "quit" && string(args) == `{"a":1}` {
 				return forbidden
 			}
 			return nil
@@ -173,11 +174,11 @@ func TestMuxAllowAndAudit(t *testing.T) {
 	})
 	r := newRawClient(t, path)
 	r.negotiate()
-	r.ask(`{"execute":"quit","id":1}`, `{"id": 1, "error": {"class":"GenericError","desc":"`+forbidden.Error()+`"}}`)
+	r.ask(`{"execute":"quit","arguments":{"a": 1},"id":1}`, `{"id": 1, "error": {"class":"GenericError","desc":"`+forbidden.Error()+`"}}`)
 	r.ask(`{"execute":"query-name","id":1}`, `{"return": {}, "id": 1}`)
-	for _, want := range []MuxRecord{{Command: "quit", Err: forbidden}, {Command: "query-name"}} {
+	for _, want := range []MuxRecord{{Command: "quit", Refused: true, Err: forbidden}, {Command: "query-name"}} {
 		got := <-records
-		if got.Command != want.Command || got.Err != want.Err || got.Client != 1 || got.PID <= 0 || got.Start.IsZero() {
+		if got.Command != want.Command || got.Err != want.Err || got.Refused != want.Refused || got.Client != 1 || got.PID <= 0 || got.Start.IsZero() {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
@@ -333,4 +334,30 @@ func TestMuxCloseCancelsCommands(t *testing.T) {
 	if c.Err() != nil {
 		t.Errorf("the shared connection ended too: %v", c.Err())
 	}
+}
+
+// A connection that the caller brings has a rule of its own, and ends with its
+// context.
+func TestMuxServeConn(t *testing.T) {
+	c := served(t, qmptest.Script{"query-name": struct{}{}})
+	refuseAll := func(string, json.RawMessage) error { return errors.New("no") }
+	m, path := muxOver(t, c, MuxOptions{Allow: refuseAll})
+	ours, theirs := net.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.ServeConn(ctx, theirs, nil)
+	}()
+	r := &rawClient{t, ours, bufio.NewReader(ours)}
+	r.negotiate()
+	r.ask(`{"execute":"query-name","id":1}`, `{"return": {}, "id": 1}`)
+	other := newRawClient(t, path)
+	other.negotiate()
+	other.ask(`{"execute":"query-name"}`, `{"error": {"class":"GenericError","desc":"no"}}`)
+	cancel()
+	<-done
+	r.ended()
+	m.Close()
+	m.ServeConn(context.Background(), theirs, nil) // returns at once
 }

@@ -22,7 +22,9 @@ type muxClient struct {
 	mux      *Mux
 	id       uint64
 	nc       net.Conn
+	allow    MuxRule
 	pid, uid int
+	left     chan struct{} // closed when it has been let go of
 
 	mu         sync.Mutex
 	changed    sync.Cond
@@ -39,8 +41,8 @@ type muxLine struct {
 	event bool
 }
 
-func newMuxClient(m *Mux, id uint64, nc net.Conn) *muxClient {
-	c := &muxClient{mux: m, id: id, nc: nc}
+func newMuxClient(m *Mux, id uint64, nc net.Conn, allow MuxRule) *muxClient {
+	c := &muxClient{mux: m, id: id, nc: nc, allow: allow, left: make(chan struct{})}
 	c.changed.L = &c.mu
 	c.pid, c.uid = peer(nc)
 	return c
@@ -49,11 +51,11 @@ func newMuxClient(m *Mux, id uint64, nc net.Conn) *muxClient {
 // peer returns the process at the other end, -1 if unknown.
 func peer(nc net.Conn) (pid, uid int) {
 	pid, uid = -1, -1
-	uc, ok := nc.(*net.UnixConn)
+	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return pid, uid
 	}
-	rc, err := uc.SyscallConn()
+	rc, err := sc.SyscallConn()
 	if err != nil {
 		return pid, uid
 	}
@@ -96,8 +98,8 @@ func (c *muxClient) answer(ctx context.Context, value []byte) {
 		return
 	}
 	start := time.Now()
-	ret, err := c.relay(ctx, cmd)
-	c.audit(MuxRecord{Command: cmd.name, Start: start, Duration: time.Since(start), Err: err})
+	ret, refused, err := c.relay(ctx, cmd)
+	c.audit(MuxRecord{Command: cmd.name, Start: start, Duration: time.Since(start), Refused: refused, Err: err})
 	if err != nil {
 		class, desc := refusal(err)
 		c.postLine(errorLine(class, desc, cmd.id))
@@ -106,11 +108,14 @@ func (c *muxClient) answer(ctx context.Context, value []byte) {
 	c.postLine(returnLine(ret, cmd.id))
 }
 
-func (c *muxClient) relay(ctx context.Context, cmd command) (json.RawMessage, error) {
-	if err := c.mux.allow(cmd.name); err != nil {
-		return nil, err
+func (c *muxClient) relay(ctx context.Context, cmd command) (ret json.RawMessage, refused bool, err error) {
+	if c.allow != nil {
+		if err := c.allow(cmd.name, cmd.args); err != nil {
+			return nil, true, err
+		}
 	}
-	return c.mux.conn.relay(ctx, cmd.name, cmd.args)
+	ret, err = c.mux.conn.relay(ctx, cmd.name, cmd.args)
+	return ret, false, err
 }
 
 // refusal is what a client is told: QEMU's own words if they are QEMU's.
@@ -255,6 +260,7 @@ func (c *muxClient) drop() {
 // write sends what is queued until the client is gone. It is the last to let go of
 // the client.
 func (c *muxClient) write() {
+	defer close(c.left)
 	defer c.mux.leave(c)
 	defer c.cut()
 	for {

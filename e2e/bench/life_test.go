@@ -55,7 +55,7 @@ func BenchmarkLife(b *testing.B) {
 // that has ended.
 func workedNode(b *testing.B) (*node.Node, *node.VM) {
 	b.Helper()
-	n := node.Start(b, node.Options{Args: []string{"--log-level", "info"}})
+	n := node.Start(b, node.Options{Args: []string{"--log-level", "info", "--debug-commands", "all"}})
 	n.PullTiny(b)
 	first := n.NewVM(b, "first", nil)
 	first.Run(b)

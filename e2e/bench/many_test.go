@@ -29,7 +29,7 @@ const (
 // BenchmarkMany measures what many VMs at the same time cost: the daemon's memory, finding them again after the
 // daemon was killed, and listing them.
 func BenchmarkMany(b *testing.B) {
-	n := node.Start(b, node.Options{Args: []string{"--log-level", "info"}})
+	n := node.Start(b, node.Options{Args: []string{"--log-level", "info", "--debug-commands", "all"}})
 	pullBlank(b, n)
 	first := blankVM(b, n, 0)
 	first.Run(b)

@@ -50,9 +50,17 @@ func (q *QMP) line(tb testing.TB) string {
 // Execute runs a command without arguments and returns what it returned, as JSON.
 func (q *QMP) Execute(tb testing.TB, command string) string {
 	tb.Helper()
+	result, err := q.TryExecute(tb, command, "{}")
+	must(tb, err)
+	return result
+}
+
+// TryExecute runs a command with arguments in JSON. QEMU's refusal, or the daemon's, is an error.
+func (q *QMP) TryExecute(tb testing.TB, command, arguments string) (string, error) {
+	tb.Helper()
 	q.answers++
 	id := fmt.Sprintf("e2e-%d", q.answers)
-	_, err := fmt.Fprintf(q.conn, "{\"execute\": %q, \"id\": %q}\r\n", command, id)
+	_, err := fmt.Fprintf(q.conn, "{\"execute\": %q, \"arguments\": %s, \"id\": %q}\r\n", command, arguments, id)
 	must(tb, err)
 	for {
 		var m struct {
@@ -69,9 +77,9 @@ func (q *QMP) Execute(tb testing.TB, command string) string {
 		case m.ID != id:
 			tb.Fatalf("answer to %q: %s", id, text)
 		case m.Error != nil:
-			tb.Fatalf("%s: %s", command, m.Error)
+			return "", fmt.Errorf("%s: %s", command, m.Error)
 		default:
-			return string(m.Return)
+			return string(m.Return), nil
 		}
 	}
 }

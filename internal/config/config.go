@@ -53,6 +53,9 @@ type Config struct {
 	DownloadProtocol       string
 	ParallelPulls          int
 
+	// DebugCommands is one of runtime.DebugCommands' values.
+	DebugCommands string
+
 	LogLevel, LogFormat string
 
 	// Warnings are about what was given and has no effect, or perhaps not the

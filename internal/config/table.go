@@ -79,6 +79,8 @@ func table(c *Config) []setting {
 			usage: "protocol of image names that no rule translates; oci takes them for names in a registry"},
 		{name: "parallel-pulls", value: number(&c.ParallelPulls, 3, 1, 64),
 			usage: "how many images are fetched at the same time"},
+		{name: "debug-commands", value: choice(&c.DebugCommands, "read", "all"),
+			usage: "commands that a VM's debug.sock relays to QEMU's monitor: read those that only look, all also those that change the VM"},
 		{name: "log-level", live: true, value: choice(&c.LogLevel, "info", "debug", "warn", "error"),
 			usage: "least important messages that are logged"},
 		{name: "log-format", value: choice(&c.LogFormat, "text", "json"),

@@ -155,6 +155,7 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		RawDevices:      rawDevices,
 		Credential:      credential,
 		DefaultCPUModel: cfg.CPUModel,
+		DebugCommands:   runtime.DebugCommands(cfg.DebugCommands),
 		Log:             n.log,
 	})
 }

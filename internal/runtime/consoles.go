@@ -66,9 +66,10 @@ func (r *Runtime) openDebug(v *vm, c *consoles, m *qemu.Machine) error {
 	if err != nil {
 		return err
 	}
-	c.mux = qmp.NewMux(monitor, qmp.MuxOptions{Audit: func(rec qmp.MuxRecord) {
-		r.vmLog(v).Info("debug command", "command", rec.Command)
-	}})
+	c.mux = qmp.NewMux(monitor, qmp.MuxOptions{
+		Allow: r.DebugCommands.rule(),
+		Audit: func(rec qmp.MuxRecord) { r.auditDebug(v, rec) },
+	})
 	c.wg.Go(func() {
 		// It ends with the VM or with this daemon, in more than one way.
 		err := c.mux.Serve(l)

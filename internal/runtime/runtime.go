@@ -66,7 +66,9 @@ type Options struct {
 	Credential *syscall.Credential
 	// DefaultCPUModel is used by pods that name no CPU model.
 	DefaultCPUModel string
-	Log             *slog.Logger
+	// DebugCommands are what the debug sockets relay; empty means DebugRead.
+	DebugCommands DebugCommands
+	Log           *slog.Logger
 }
 
 // Runtime is the life of all VM pods of a node. Its methods may be called
