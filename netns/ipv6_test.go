@@ -51,10 +51,39 @@ func TestPointToPointIPv6(t *testing.T) {
 	dualStack(t, n, false)
 }
 
+// TestIPv6Only: no IPv4 is offered, and nothing lacks it.
+func TestIPv6Only(t *testing.T) {
+	n := newNode(t, func(n *testNode) string {
+		return conflist(fmt.Sprintf(`{"type":"bridge","bridge":%q,"isGateway":true,"ipam":{"type":"host-local","dataDir":%q,
+			"ranges":[[{"subnet":"%s"}]],"routes":[{"dst":"::/0"}]}}`, n.bridgeName(), n.ipam, n.subnet6()))
+	})
+	quickAddresses(n)
+	p := testPod(1)
+	p.DNS.Servers = []netip.Addr{netip.MustParseAddr("fd00::53")}
+	network := n.setup(p)
+	if ips := network.IPs(); len(ips) != 1 || !n.subnet6().Contains(ips[0]) {
+		t.Fatalf("pod addresses %v", ips)
+	}
+	guest := newGuest(t, n, network, 0)
+	for e := range guest.startDHCP("-n", "-t", "2").events {
+		if e["EVENT"] == "bound" {
+			t.Errorf("DHCPv4 gave %s", e["ip"])
+		}
+	}
+	guest.acceptRouters()
+	if router := guest.routerOf(); !router.IsLinkLocalUnicast() {
+		t.Errorf("router %s", router)
+	}
+	guest.startDHCP6(network.IPs()[0])
+	conn, err := network.DialFromNode(t.Context(), "tcp", guest.listen())
+	n.must(err)
+	_ = conn.Close()
+	n.teardown(p)
+	n.assertClean()
+}
+
 func dualStack(t *testing.T, n *testNode, neighbours bool) {
-	// The addresses of the node are its own at once, as those of a node that has run for a second are.
-	n.must(writeSysctl("net/ipv6/conf/default/accept_dad", "0"))
-	n.must(writeSysctl("net/ipv6/conf/all/accept_dad", "0"))
+	quickAddresses(n)
 	wire := startCapture(t)
 	p := testPod(1)
 	p.DNS.Servers = append(p.DNS.Servers, netip.MustParseAddr("fd00::53"))
@@ -97,6 +126,13 @@ func dualStack(t *testing.T, n *testNode, neighbours bool) {
 		t.Errorf("rules left behind:\n%s", rules)
 	}
 	n.assertClean()
+}
+
+// quickAddresses makes the addresses of the node its own at once, as those of a node that has run for a second are.
+func quickAddresses(n *testNode) {
+	n.t.Helper()
+	n.must(writeSysctl("net/ipv6/conf/default/accept_dad", "0"))
+	n.must(writeSysctl("net/ipv6/conf/all/accept_dad", "0"))
 }
 
 // acceptRouters makes the guest believe router advertisements, and ask for them.

@@ -44,6 +44,62 @@ func TestTwoInterfaces(t *testing.T) {
 	n.assertClean()
 }
 
+// TestMultus: the network of a second plugin, which reports nothing of it, as Multus does; both networks have a default route.
+func TestMultus(t *testing.T) {
+	n := newNode(t, chainedFake)
+	n.uplink()
+	second := fmt.Sprintf(`{"cniVersion":"1.0.0","name":"second","type":"macvlan","master":"up%d","mtu":1400,"ipam":{"type":"host-local","dataDir":%q,
+		"ranges":[[{"subnet":"10.89.%[1]d.0/24"}]],"routes":[{"dst":"0.0.0.0/0","priority":500},{"dst":"172.20.0.0/16"}]}}`, n.number, n.ipam)
+	n.plugin("fake", fmt.Sprintf(`[ $CNI_COMMAND = CHECK ] && exit 0
+		made=$(echo '%s' | CNI_IFNAME=net1 CNI_PATH=%s %[2]s/macvlan) || { echo "$made"; exit 1; }
+		[ $CNI_COMMAND = DEL ] || { nsenter --net=$CNI_NETNS sh -c "ip route del default dev net1; ip route add default via 10.89.%d.1 dev net1 metric 500" >&2; %s; }`,
+		second, pluginDir, n.number, prevResult))
+	wire := startCapture(t)
+	network := n.setup(testPod(1))
+	nics := network.Interfaces()
+	if len(nics) != 2 || nics[0].Name != "eth0" || nics[1].Name != "net1" || nics[1].Plumbing != PlumbingRedirect || len(network.IPs()) != 1 {
+		t.Fatalf("interfaces %+v, addresses %v", nics, network.IPs())
+	}
+	if told := newGuest(t, n, network, 0).startDHCP().wait("bound"); told["router"] != n.gateway().String() || told["staticroutes"] != "" {
+		t.Errorf("first NIC: router %s, staticroutes %q", told["router"], told["staticroutes"])
+	}
+	told := newGuest(t, n, network, 1).startDHCP("-O", "121").wait("bound")
+	want := fmt.Sprintf("169.254.254.2/32 0.0.0.0 172.20.0.0/16 10.89.%d.1", n.number)
+	if !strings.HasPrefix(told["ip"], fmt.Sprintf("10.89.%d.", n.number)) || told["router"] != "" || !sameRoutes(told["staticroutes"], want) {
+		t.Errorf("second NIC: ip %s, router %s, staticroutes %q, want %q", told["ip"], told["router"], told["staticroutes"], want)
+	}
+	n.must(n.Check(t.Context(), network.Record()))
+	if leaked := wire.packets(); len(leaked) > 0 {
+		t.Errorf("DHCP on the CNI side: %+v", leaked)
+	}
+	n.teardown(testPod(1))
+	n.assertClean()
+	if left := leases(t, n.ipam+"/second"); len(left) > 0 {
+		t.Errorf("left behind: addresses %v", left)
+	}
+}
+
+// TestSeveralAddressesOfAnInterface: all are the pod's, DHCP can give one.
+func TestSeveralAddressesOfAnInterface(t *testing.T) {
+	n := newNode(t, func(n *testNode) string {
+		return conflist(fmt.Sprintf(`{"type":"bridge","bridge":%q,"mtu":1280,"ipam":{"type":"static","addresses":[
+			{"address":"10.88.%d.5/24","gateway":%q},{"address":"10.90.%[2]d.5/32"},{"address":"10.91.%[2]d.5/31"}],"routes":[{"dst":"0.0.0.0/0"}]}}`,
+			n.bridgeName(), n.number, n.gateway()))
+	})
+	network := n.setup(testPod(1))
+	nics := network.Interfaces()
+	want := fmt.Sprintf("[10.88.%d.5/24 10.90.%[1]d.5/32 10.91.%[1]d.5/31]", n.number)
+	if len(nics) != 1 || fmt.Sprint(nics[0].Addresses) != want || len(network.IPs()) != 3 {
+		t.Fatalf("interfaces %+v, want addresses %s", nics, want)
+	}
+	guest := newGuest(t, n, network, 0)
+	if told := guest.startDHCP().wait("bound"); told["ip"] != network.IPs()[0].String() || told["mtu"] != "1280" || told["mask"] != "24" {
+		t.Errorf("DHCP: ip %s/%s, mtu %s", told["ip"], told["mask"], told["mtu"])
+	}
+	n.teardown(testPod(1))
+	n.assertClean()
+}
+
 // sameRoutes compares lists of destination and next hop, whatever their order.
 func sameRoutes(a, b string) bool {
 	sorted := func(s string) []string {

@@ -14,8 +14,15 @@ import (
 type observedLink struct {
 	link      netlink.Link
 	addresses []netip.Prefix // of global scope
+	passing   []netip.Addr   // those of them that end by themselves, as the kernel makes of router advertisements
 	connected []netip.Prefix // what the kernel itself routes to the link because of them
-	routes    []Route        // what the plugins route through it
+	routes    []kernelRoute  // what the plugins route through it
+}
+
+// kernelRoute is a route with what the kernel chooses by among routes to one destination: the least metric.
+type kernelRoute struct {
+	Route
+	Metric int `json:"metric,omitempty"`
 }
 
 func (o *observedLink) name() string { return o.link.Attrs().Name }
@@ -24,6 +31,11 @@ func (o *observedLink) index() int   { return o.link.Attrs().Index }
 // has returns the prefix of an address of the link.
 func (o *observedLink) has(a netip.Addr) bool {
 	return slices.ContainsFunc(o.addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// lasting are the addresses that somebody has given to the link.
+func (o *observedLink) lasting() []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(o.addresses), func(p netip.Prefix) bool { return slices.Contains(o.passing, p.Addr()) })
 }
 
 // observe reads all links but the loopback, with their addresses and routes.
@@ -55,8 +67,13 @@ func (l *links) observeAddresses(byIndex map[int]*observedLink) error {
 	}
 	for _, a := range addrs {
 		o := byIndex[a.LinkIndex]
-		if p, ok := toPrefix(a.IPNet); ok && o != nil && a.Scope == unix.RT_SCOPE_UNIVERSE {
-			o.addresses = append(o.addresses, p)
+		p, ok := toPrefix(a.IPNet)
+		if !ok || o == nil || a.Scope != unix.RT_SCOPE_UNIVERSE {
+			continue
+		}
+		o.addresses = append(o.addresses, p)
+		if a.Flags&unix.IFA_F_PERMANENT == 0 {
+			o.passing = append(o.passing, p.Addr())
 		}
 	}
 	return nil
@@ -78,7 +95,7 @@ func (l *links) observeRoutes(byIndex map[int]*observedLink) error {
 			o.connected = append(o.connected, dst)
 		case unix.RTPROT_RA: // the guest hears router advertisements itself
 		default:
-			o.routes = append(o.routes, Route{Dst: dst, Gateway: gateway})
+			o.routes = append(o.routes, kernelRoute{Route{Dst: dst, Gateway: gateway}, r.Priority})
 		}
 	}
 	return nil

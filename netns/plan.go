@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,9 +18,9 @@ type plannedNIC struct {
 	vf         *savedVF // if it is to be passed through
 }
 
-// plan joins what the plugins report with what they made. The order of the NICs is the order of the result's addresses,
-// then of its remaining interfaces; everything else is believed of the kernel rather than of the report, in which
-// indexes, routes and gateways are often wrong or missing.
+// plan joins what the plugins report with what they made. The order of the NICs is the order of the result's addresses, then of
+// its remaining interfaces, then that in which the links were made; everything else is believed of the kernel rather than of the
+// report, in which indexes, routes and gateways are often wrong or missing.
 func plan(result *types100.Result, observed []*observedLink, queues int) ([]*plannedNIC, error) {
 	if len(result.IPs) == 0 {
 		return nil, fmt.Errorf("netns: %w: it has no address", ErrBadResult)
@@ -33,11 +34,13 @@ func plan(result *types100.Result, observed []*observedLink, queues int) ([]*pla
 	}
 	var nics []*plannedNIC
 	macs := make(map[string]string)
+	chosen := chooseRoutes(result, ordered)
 	for i, o := range ordered {
 		nic, err := planNIC(result, o, queues)
 		if err != nil {
 			return nil, err
 		}
+		nic.setRoutes(chosen[i])
 		if nic.Tap == "" {
 			nic.Tap = freeName(observed, "tap", i)
 		}
@@ -71,6 +74,11 @@ func order(result *types100.Result, observed []*observedLink) ([]*observedLink, 
 			add(observed[i])
 		}
 	}
+	for _, o := range observed {
+		if len(o.lasting()) > 0 { // Multus reports the first of its networks only
+			add(o)
+		}
+	}
 	return ordered, nil
 }
 
@@ -100,14 +108,8 @@ func planNIC(result *types100.Result, o *observedLink, queues int) (Interface, e
 			nic.Queues = 1
 		}
 	}
-	for _, p := range inOrderOf(result, o.addresses) {
+	for _, p := range addressesInOrder(result, o) {
 		nic.Addresses = append(nic.Addresses, reachable(p, o))
-	}
-	nic.Routes = guestRoutes(result, o, nic.Addresses)
-	for _, r := range nic.Routes {
-		if r.IsDefault() && r.Gateway.IsValid() {
-			nic.Gateways = append(nic.Gateways, r.Gateway)
-		}
 	}
 	return nic, nil
 }
@@ -129,6 +131,8 @@ func checkKind(o *observedLink) error {
 		return refuse("but not Ethernet (a tun)")
 	case attrs.EncapType != "ether" || len(attrs.HardwareAddr) != 6:
 		return refuse("but not Ethernet")
+	case bytes.Equal(attrs.HardwareAddr, make([]byte, 6)):
+		return refuse("but has no MAC address (a netkit in the mode l3)")
 	}
 	return nil
 }
@@ -154,18 +158,25 @@ func checkStacked(ordered []*observedLink) error {
 	return nil
 }
 
-// inOrderOf sorts addresses as the result lists them; those that it does not list come last.
-func inOrderOf(result *types100.Result, addresses []netip.Prefix) []netip.Prefix {
+// addressesInOrder returns a link's addresses as the result lists them. Those that it does not list come last, without any that the
+// kernel has made of router advertisements: the guest makes its own.
+func addressesInOrder(result *types100.Result, o *observedLink) []netip.Prefix {
 	position := func(p netip.Prefix) int {
-		i := slices.IndexFunc(result.IPs, func(ip *types100.IPConfig) bool { return toAddr(ip.Address.IP) == p.Addr() })
-		if i < 0 {
-			return len(result.IPs)
-		}
-		return i
+		return slices.IndexFunc(result.IPs, func(ip *types100.IPConfig) bool { return toAddr(ip.Address.IP) == p.Addr() })
 	}
-	sorted := slices.Clone(addresses)
-	slices.SortStableFunc(sorted, func(a, b netip.Prefix) int { return position(a) - position(b) })
-	return sorted
+	var listed, others []netip.Prefix
+	for _, p := range o.addresses {
+		if position(p) >= 0 {
+			listed = append(listed, p)
+		}
+	}
+	for _, p := range o.lasting() {
+		if position(p) < 0 {
+			others = append(others, p)
+		}
+	}
+	slices.SortStableFunc(listed, func(a, b netip.Prefix) int { return position(a) - position(b) })
+	return append(listed, others...)
 }
 
 // reachable narrows an address to itself if its subnet is not on the link, as with plugins that route every neighbour.
@@ -174,71 +185,6 @@ func reachable(p netip.Prefix, o *observedLink) netip.Prefix {
 		return p
 	}
 	return netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
-}
-
-// guestRoutes returns a link's routes as the kernel has them; where there are none, those that the result reports.
-func guestRoutes(result *types100.Result, o *observedLink, addresses []netip.Prefix) []Route {
-	routes := slices.Clone(o.routes)
-	if len(routes) == 0 {
-		routes = reportedRoutes(result, o)
-	}
-	for _, r := range slices.Clone(routes) {
-		if r.Gateway.IsValid() && !onLink(r.Gateway, addresses, routes) {
-			routes = append(routes, Route{Dst: netip.PrefixFrom(r.Gateway, r.Gateway.BitLen())})
-		}
-	}
-	slices.SortStableFunc(routes, compareRoutes)
-	return slices.Compact(routes)
-}
-
-func reportedRoutes(result *types100.Result, o *observedLink) []Route {
-	gateways := make(map[bool]netip.Addr) // by whether it is IPv4
-	for _, ip := range result.IPs {
-		gateway := toAddr(ip.Gateway)
-		if o.has(toAddr(ip.Address.IP)) && gateway.IsValid() && !gateways[gateway.Is4()].IsValid() {
-			gateways[gateway.Is4()] = gateway
-		}
-	}
-	var routes []Route
-	for _, r := range result.Routes {
-		dst, ok := toPrefix(&r.Dst)
-		gateway := toAddr(r.GW)
-		if ok && !gateway.IsValid() {
-			gateway = gateways[dst.Addr().Is4()]
-		}
-		if ok && gateway.IsValid() && leadsThrough(gateway, o) {
-			routes = append(routes, Route{Dst: dst.Masked(), Gateway: gateway})
-		}
-	}
-	return routes
-}
-
-// leadsThrough reports whether a reported gateway is behind this link and not behind another one.
-func leadsThrough(gateway netip.Addr, o *observedLink) bool {
-	return slices.ContainsFunc(o.addresses, func(p netip.Prefix) bool { return p.Contains(gateway) || p.IsSingleIP() })
-}
-
-// onLink reports whether a next hop is reachable without a route of its own.
-func onLink(gateway netip.Addr, addresses []netip.Prefix, routes []Route) bool {
-	if gateway.Is6() && gateway.IsLinkLocalUnicast() {
-		return true
-	}
-	return slices.ContainsFunc(addresses, func(p netip.Prefix) bool { return !p.IsSingleIP() && p.Contains(gateway) }) ||
-		slices.ContainsFunc(routes, func(r Route) bool { return !r.Gateway.IsValid() && !r.IsDefault() && r.Dst.Contains(gateway) })
-}
-
-// compareRoutes puts on-link routes first and default routes last, so that next hops are reachable in this order.
-func compareRoutes(a, b Route) int {
-	if a.Gateway.IsValid() != b.Gateway.IsValid() {
-		if b.Gateway.IsValid() {
-			return -1
-		}
-		return 1
-	}
-	if a.Dst.Bits() != b.Dst.Bits() {
-		return b.Dst.Bits() - a.Dst.Bits()
-	}
-	return a.Dst.Addr().Compare(b.Dst.Addr())
 }
 
 // podIPs returns the result's addresses in order, but the first IPv4 address before all others.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,6 +38,15 @@ func routes(list ...string) []Route {
 			r.Gateway = netip.MustParseAddr(gateway)
 		}
 		out = append(out, r)
+	}
+	return out
+}
+
+// ofKernel gives routes a metric.
+func ofKernel(metric int, routes []Route) []kernelRoute {
+	var out []kernelRoute
+	for _, r := range routes {
+		out = append(out, kernelRoute{r, metric})
 	}
 	return out
 }
@@ -89,6 +99,29 @@ func TestPlanRoutes(t *testing.T) {
 			wantAddr: prefixes("10.1.0.5/24"), want: routes("172.16.0.0/12 10.1.0.2", "0.0.0.0/0 10.1.0.1"),
 		},
 		{
+			name:      "routes of other tables, of the link, and with metrics in the result",
+			result:    resultOf("10.1.0.5/24 10.1.0.1"),
+			addresses: prefixes("10.1.0.5/24"), connected: prefixes("10.1.0.0/24"),
+			reported: []*types.Route{
+				{Dst: *toIPNet(netip.MustParsePrefix("0.0.0.0/0")), Table: pointer(100)},
+				{Dst: *toIPNet(netip.MustParsePrefix("0.0.0.0/0")), GW: net.ParseIP("10.1.0.9"), Priority: 200},
+				{Dst: *toIPNet(netip.MustParsePrefix("0.0.0.0/0")), GW: net.ParseIP("10.1.0.2"), Table: pointer(254), MTU: 1300, AdvMSS: 1200, Priority: 100},
+				{Dst: *toIPNet(netip.MustParsePrefix("192.0.2.0/24")), Scope: pointer(253)},
+			},
+			wantAddr: prefixes("10.1.0.5/24"), want: routes("192.0.2.0/24", "0.0.0.0/0 10.1.0.2"),
+		},
+		{
+			name:      "two addresses on a wire",
+			addresses: prefixes("10.1.0.5/31"), connected: prefixes("10.1.0.4/31"), routes: routes("0.0.0.0/0 10.1.0.4"),
+			wantAddr: prefixes("10.1.0.5/31"), want: routes("0.0.0.0/0 10.1.0.4"),
+		},
+		{
+			name:      "single IPv6 address, router by another than its link-local address",
+			result:    resultOf("fd00::5/128"),
+			addresses: prefixes("fd00::5/128"), routes: routes("::/0 fd00::1"),
+			wantAddr: prefixes("fd00::5/128"), want: routes("fd00::1/128", "::/0 fd00::1"),
+		},
+		{
 			name:      "IPv6 router by its link-local address",
 			result:    resultOf("fd00::5/64"),
 			addresses: prefixes("fd00::5/64"), connected: prefixes("fd00::/64"), routes: routes("::/0 fe80::1"),
@@ -103,7 +136,7 @@ func TestPlanRoutes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := veth(2, "eth0", "02:00:00:00:00:01")
-			o.addresses, o.connected, o.routes = tt.addresses, tt.connected, tt.routes
+			o.addresses, o.connected, o.routes = tt.addresses, tt.connected, ofKernel(0, tt.routes)
 			if tt.result == nil {
 				tt.result = resultOf(tt.addresses[0].String())
 			}
@@ -141,6 +174,62 @@ func TestPlanOrderAndRepair(t *testing.T) {
 	}
 }
 
+func pointer(i int) *int { return &i }
+
+// TestLinksThatAreNotReported: of several networks Multus reports the first one only; addresses that the kernel makes of router
+// advertisements make no NIC, and are the guest's own to make.
+func TestLinksThatAreNotReported(t *testing.T) {
+	eth0, net1, net2 := veth(2, "eth0", "02:00:00:00:00:01"), veth(3, "net1", "02:00:00:00:00:02"), veth(4, "net2", "02:00:00:00:00:03")
+	eth0.addresses, eth0.passing = prefixes("2001:db8::aaaa/64", "10.1.0.5/24", "2001:db8::5/64"), []netip.Addr{netip.MustParseAddr("2001:db8::aaaa"), netip.MustParseAddr("2001:db8::5")}
+	net1.addresses = prefixes("10.2.0.5/24")
+	net2.addresses, net2.passing = prefixes("2001:db8::bbbb/64"), []netip.Addr{netip.MustParseAddr("2001:db8::bbbb")}
+	for _, o := range []*observedLink{eth0, net1, net2} {
+		o.connected = prefixes("10.1.0.0/24", "10.2.0.0/24", "2001:db8::/64")
+	}
+	nics, err := plan(resultOf("10.1.0.5/24", "2001:db8::5/64"), []*observedLink{eth0, net1, net2}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(nics) != 2 || nics[0].nic.Name != "eth0" || nics[1].nic.Name != "net1" {
+		t.Fatalf("NICs %+v", nics)
+	}
+	if got := nics[0].nic.Addresses; !reflect.DeepEqual(got, prefixes("10.1.0.5/24", "2001:db8::5/64")) {
+		t.Errorf("addresses %v", got)
+	}
+}
+
+// TestMetrics: a guest is told one route to each destination, the one that a container would take.
+func TestMetrics(t *testing.T) {
+	eth0, net1 := veth(2, "eth0", "02:00:00:00:00:01"), veth(3, "net1", "02:00:00:00:00:02")
+	eth0.addresses, eth0.connected = prefixes("10.1.0.5/24"), prefixes("10.1.0.0/24")
+	net1.addresses = prefixes("10.2.0.5/32", "fd00::5/64")
+	eth0.routes = append(ofKernel(0, routes("10.9.0.0/16 10.1.0.1")), ofKernel(200, routes("0.0.0.0/0 10.1.0.1", "172.16.0.0/12 10.1.0.1", "169.254.1.1/32"))...)
+	net1.routes = append(ofKernel(100, routes("0.0.0.0/0 169.254.1.1", "169.254.1.1/32", "10.9.0.0/16 169.254.1.1")), ofKernel(1024, routes("::/0 fe80::1"))...)
+	nics, err := plan(resultOf("10.1.0.5/24", "10.2.0.5/32"), []*observedLink{eth0, net1}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := nics[0].nic, routes("10.9.0.0/16 10.1.0.1", "172.16.0.0/12 10.1.0.1"); !reflect.DeepEqual(got.Routes, want) || len(got.Gateways) != 0 {
+		t.Errorf("eth0: %+v, want routes %v", got, want)
+	}
+	if got, want := nics[1].nic, routes("169.254.1.1/32", "0.0.0.0/0 169.254.1.1", "::/0 fe80::1"); len(got.Gateways) != 2 || !sameSet(got.Routes, want) {
+		t.Errorf("net1: %+v, want routes %v", got, want)
+	}
+
+	net1.routes = ofKernel(100, routes("0.0.0.0/0 169.254.1.1", "169.254.1.1/32", "192.0.2.0/24 169.254.1.1"))
+	eth0.routes = ofKernel(0, routes("0.0.0.0/0 10.1.0.1", "169.254.1.1/32"))
+	if nics, err = plan(resultOf("10.1.0.5/24", "10.2.0.5/32"), []*observedLink{eth0, net1}, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := nics[1].nic.Routes, routes("169.254.1.1/32", "192.0.2.0/24 169.254.1.1"); !reflect.DeepEqual(got, want) {
+		t.Errorf("next hop of the same address on both links: %v, want %v", got, want)
+	}
+}
+
+func sameSet(a, b []Route) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(r Route) bool { return !slices.Contains(b, r) })
+}
+
 func TestPlanRefuses(t *testing.T) {
 	ok := func() *observedLink {
 		o := veth(2, "eth0", "02:00:00:00:00:01")
@@ -150,6 +239,8 @@ func TestPlanRefuses(t *testing.T) {
 	ipvlan := &observedLink{link: &netlink.IPVlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0", EncapType: "ether"}}, addresses: prefixes("10.1.0.5/24")}
 	infiniband := ok()
 	infiniband.link.Attrs().EncapType = "infiniband"
+	netkit := ok()
+	netkit.link.Attrs().HardwareAddr = hardwareAddr("00:00:00:00:00:00")
 	twin := veth(3, "net1", "02:00:00:00:00:01")
 	twin.addresses = prefixes("10.1.0.6/24")
 	vlan := func(master, namespace int) *observedLink {
@@ -169,6 +260,7 @@ func TestPlanRefuses(t *testing.T) {
 		"no link":                   {resultOf("10.1.0.5/24"), nil, ErrBadResult},
 		"ipvlan":                    {resultOf("10.1.0.5/24"), []*observedLink{ipvlan}, ErrUnsupportedLink},
 		"infiniband":                {resultOf("10.1.0.5/24"), []*observedLink{infiniband}, ErrUnsupportedLink},
+		"no MAC":                    {resultOf("10.1.0.5/24"), []*observedLink{netkit}, ErrUnsupportedLink},
 		"same MAC":                  {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), twin}, ErrBadResult},
 	}
 	for name, tt := range tests {

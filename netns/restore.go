@@ -95,9 +95,9 @@ func (l *links) restoreLink(s savedLink) error {
 }
 
 // restoreRoutes does what it can: no plugin depends on routes of a link that it is about to remove.
-func (l *links) restoreRoutes(link netlink.Link, routes []Route) {
+func (l *links) restoreRoutes(link netlink.Link, routes []kernelRoute) {
 	for _, r := range routes {
-		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: toIPNet(r.Dst), Scope: netlink.SCOPE_LINK}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: toIPNet(r.Dst), Scope: netlink.SCOPE_LINK, Priority: r.Metric}
 		if r.Gateway.IsValid() {
 			route.Gw, route.Scope, route.Flags = r.Gateway.AsSlice(), netlink.SCOPE_UNIVERSE, int(netlink.FLAG_ONLINK)
 		}
