@@ -43,7 +43,7 @@ var arrows = map[string][]string{
 	},
 	"internal/cri":     {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/api":     {"internal/images"},
-	"internal/metrics": {"internal/images"},
+	"internal/metrics": {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/daemon": {
 		"disks", "netns", "qemu",
 		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",

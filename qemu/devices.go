@@ -28,6 +28,14 @@ const (
 	idEntropy = "entropy.0"
 )
 
+// Places in QEMU's object model (QOM).
+const (
+	// DevicesPath has all devices below it, by their ids: a disk's is Disk.ID.
+	DevicesPath = "/machine/peripheral"
+	// BalloonPath is the balloon.
+	BalloonPath = DevicesPath + "/" + idBalloon
+)
+
 // addSmallDevices adds what every machine has, as functions of one slot. The
 // first function is the one by which a guest finds the others.
 func addSmallDevices(b *builder) error {

@@ -29,14 +29,23 @@ type StartOptions struct {
 	// Cgroup that QEMU is born in; nil means this process's. A death for lack of
 	// memory is told from others by it.
 	Cgroup *Cgroup
+	// Stepped, if set, is told of each step that has ended, with its error.
+	Stepped func(step string, begin, end time.Time, err error)
 }
+
+// The steps of a start.
+const (
+	StepPrepare   = "prepare"   // what can be undone without a process
+	StepExec      = "exec"      // the process
+	StepHandshake = "handshake" // until its monitor says that the machine is ready
+)
 
 // handshakeTime is how long a new or adopted QEMU may take to say that it is ready.
 const handshakeTime = 10 * time.Second
 
 // StartError is why a machine did not start.
 type StartError struct {
-	// Step that failed: "prepare", "exec", "handshake".
+	// Step that failed, one of Step...
 	Step string
 	// Exit is how QEMU ended by itself, such as "exit status 1"; empty if it did
 	// not, or never began.
@@ -72,14 +81,18 @@ func (e *StartError) Unwrap() error { return e.Err }
 // The machine lives on when this process ends: see Adopt.
 func Start(ctx context.Context, inv Invocation, o StartOptions) (*Machine, error) {
 	s := &start{inv: inv, o: o}
-	if err := s.prepare(ctx); err != nil {
-		return nil, &StartError{Step: "prepare", Err: err}
+	if err := s.step(StepPrepare, func() error { return s.prepare(ctx) }); err != nil {
+		return nil, &StartError{Step: StepPrepare, Err: err}
 	}
-	if err := s.exec(); err != nil {
+	if err := s.step(StepExec, s.exec); err != nil {
 		s.donation.undo()
-		return nil, &StartError{Step: "exec", Err: err}
+		return nil, &StartError{Step: StepExec, Err: err}
 	}
-	mon, err := s.handshake(ctx)
+	var mon *qmp.Conn
+	err := s.step(StepHandshake, func() (err error) {
+		mon, err = s.handshake(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, s.fail(err)
 	}
@@ -98,6 +111,16 @@ type start struct {
 	proc     *process
 	id       Identity
 	oomKills uint64
+}
+
+// step does one, and tells of it.
+func (s *start) step(name string, do func() error) error {
+	begin := time.Now()
+	err := do()
+	if s.o.Stepped != nil {
+		s.o.Stepped(name, begin, time.Now(), err)
+	}
+	return err
 }
 
 // prepare does all that can be undone without a process.
@@ -163,7 +186,7 @@ const exitTime = time.Second
 
 // fail ends the process and explains the failure by what it has left.
 func (s *start) fail(err error) error {
-	e := &StartError{Step: "handshake", Err: err}
+	e := &StartError{Step: StepHandshake, Err: err}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		ctx, cancel := context.WithTimeout(context.Background(), exitTime)
 		defer cancel()

@@ -57,6 +57,10 @@ type machineParts struct {
 // said last, "" for a machine that is as new.
 func watch(parts machineParts, state qmp.RunState) *Machine {
 	m := &Machine{machineParts: parts, done: make(chan struct{}), closed: make(chan struct{})}
+	if m.mon != nil {
+		// Before anyone else does: the first subscriber gets what came early.
+		m.events = m.mon.Subscribe(8, isEnd)
+	}
 	m.work.Go(func() { m.watch(state) })
 	return m
 }
@@ -159,7 +163,6 @@ func (m *Machine) Close() error {
 // watch follows the machine to its end, or until it is let go of.
 func (m *Machine) watch(state qmp.RunState) {
 	if m.mon != nil {
-		m.events = m.mon.Subscribe(8, isEnd)
 		m.consider(state)
 		m.follow()
 	}

@@ -53,6 +53,7 @@ func (l *Log) step(s *scratch, final bool) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	l.see(n > 0)
 	next := l.begin(s)
 	used := s.lines.fill(s.raw[:n], l.restOf(last, final))
 	if len(s.lines.out) == 0 {
@@ -67,6 +68,17 @@ func (l *Log) step(s *scratch, final bool) (more bool, err error) {
 	}
 	l.source.free(l.pos.Offset)
 	return true, nil
+}
+
+// see notices the first output.
+func (l *Log) see(any bool) {
+	if l.seen || !any {
+		return
+	}
+	l.seen = true
+	if l.opts.OnFirst != nil {
+		l.opts.OnFirst()
+	}
 }
 
 // begin starts a batch and its position. Times never go back, whatever the
@@ -137,6 +149,7 @@ func (l *Log) discard() (more bool, err error) {
 	if err != nil || size == l.pos.Offset {
 		return false, err
 	}
+	l.see(size > 0)
 	next := l.pos
 	next.Offset, next.Dropped, next.Open = size, 0, false
 	if err := l.commit(next, nil); err != nil {

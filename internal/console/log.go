@@ -35,6 +35,9 @@ type LogOptions struct {
 	// logging, such as a full disk, when it is new; Run tries again every
 	// second. It must not call the Log.
 	OnError func(error)
+	// OnFirst, if set, is called when the first output of the VM is seen, by
+	// the first Log for its Source. It must not call the Log.
+	OnFirst func()
 }
 
 // Log copies a VM's console output into its log file, each byte exactly once,
@@ -51,6 +54,7 @@ type Log struct {
 	file      *logFile // nil when the output is discarded
 	pos       position
 	waiting   waiting
+	seen      bool // there was output
 	closed    bool
 	finished  bool
 }
@@ -92,6 +96,7 @@ func (l *Log) open() (err error) {
 	if err := l.restore(); err != nil {
 		return err
 	}
+	l.seen = l.pos.Offset > 0
 	// Where the position was lost, what was freed cannot be logged again.
 	l.pos.Offset = l.source.dataFrom(l.pos.Offset)
 	return nil

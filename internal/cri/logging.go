@@ -15,6 +15,16 @@ import (
 	"github.com/qemulet/qemulet/internal/runtime"
 )
 
+// countCalls tells of each call that was answered.
+func (s *Server) countCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	begin := time.Now()
+	resp, err := next(ctx, req)
+	if s.Requested != nil {
+		s.Requested(path.Base(info.FullMethod), status.Code(err).String(), time.Since(begin))
+	}
+	return resp, err
+}
+
 // logCalls writes a line for each call. Of a request it takes only what names
 // the object: the rest (credentials, annotations, environment) may be secret.
 func (s *Server) logCalls(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

@@ -37,6 +37,11 @@ type Options struct {
 	CgroupDriver runtimeapi.CgroupDriver
 	// Info is what a verbose Status adds: JSON values by name.
 	Info func() map[string]string
+	// Requested, if set, is told of each call that was answered: its method,
+	// the gRPC code and how long it took.
+	Requested func(method, code string, took time.Duration)
+	// Panicked, if set, is told of each call that ended in a panic.
+	Panicked func()
 }
 
 // Server is both services of CRI. Its methods may be called concurrently.
@@ -56,8 +61,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
-		grpc.ChainUnaryInterceptor(s.logCalls, mapErrors, recoverPanics(s.Log)),
-		grpc.ChainStreamInterceptor(mapStreamErrors, recoverStreamPanics(s.Log)),
+		grpc.ChainUnaryInterceptor(s.countCalls, s.logCalls, mapErrors, s.recoverPanics),
+		grpc.ChainStreamInterceptor(mapStreamErrors, s.recoverStreamPanics),
 		// A client may ask whether we live as often as it likes.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),
 	)

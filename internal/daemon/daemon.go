@@ -115,6 +115,8 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		Handlers:     n.runtime.Handlers(),
 		CgroupDriver: cgroupDriver(cfg.CgroupDriver),
 		Info:         func() map[string]string { return statusInfo(cfg) },
+		Requested:    n.metrics.Requested,
+		Panicked:     n.metrics.Panicked,
 	})
 	local := api.Handler(api.Options{
 		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime},

@@ -58,6 +58,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 	if n.runtime, err = n.newRuntime(cfg, cluster); err != nil {
 		return nil, err
 	}
+	n.metrics.WatchVMs(n.runtime)
 	return n, nil
 }
 
@@ -157,6 +158,7 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		DefaultCPUModel: cfg.CPUModel,
 		DebugCommands:   runtime.DebugCommands(cfg.DebugCommands),
 		Log:             n.log,
+		Observer:        n.metrics,
 	})
 }
 
@@ -178,6 +180,7 @@ func (n *node) tellAccel(caps qemu.Capabilities, accel qemu.AccelDecision) {
 	if accel.Fallback {
 		level, message = slog.LevelWarn, "KVM is not usable: VMs are emulated and SLOW"
 	}
+	n.metrics.Hypervisor(string(accel.Accel), caps.Version.String(), accel.Fallback)
 	n.log.Log(context.Background(), level, message, "binary", caps.Binary, "accel", accel.Accel, "reason", accel.Reason)
 }
 

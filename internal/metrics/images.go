@@ -43,6 +43,9 @@ func (m *Metrics) PullEnded(e images.Ended) {
 	r := result(e)
 	m.pulls.ended.WithLabelValues(r).Inc()
 	m.pulls.seconds.WithLabelValues(r).Observe(e.Took.Seconds())
+	if r != "canceled" {
+		m.PhaseEnded(PhasePull, e.Took, e.Err)
+	}
 }
 
 func result(e images.Ended) string {

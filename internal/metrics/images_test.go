@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"github.com/qemulet/qemulet/internal/images"
 )
 
@@ -103,19 +101,5 @@ func TestBrokenStore(t *testing.T) {
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if body := w.Body.String(); !strings.Contains(body, "qemulet_build_info") || strings.Contains(body, "image_store_bytes") {
 		t.Errorf("%d: %s", w.Code, body)
-	}
-}
-
-// The names and helps keep Prometheus' rules.
-func TestNames(t *testing.T) {
-	m := New("1")
-	m.Watch(fakeImages{downloads: []images.Download{{Ref: "a", Total: 1}}})
-	m.PullEnded(images.Ended{})
-	problems, err := testutil.GatherAndLint(m.registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 }

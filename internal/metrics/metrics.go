@@ -18,12 +18,13 @@ const namespace = "qemulet"
 type Metrics struct {
 	registry *prometheus.Registry
 	pulls    pulls
+	doings   doings
 }
 
 // New makes the metrics of a daemon with this version: those of its process
 // and of Go, and those that are counted by calls of its methods.
 func New(version string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), pulls: newPulls()}
+	m := &Metrics{registry: prometheus.NewRegistry(), pulls: newPulls(), doings: newDoings()}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "Always 1; the label is the daemon's version.",
 		ConstLabels: prometheus.Labels{"version": version},
@@ -35,6 +36,7 @@ func New(version string) *Metrics {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.pulls.ended, m.pulls.seconds,
 	)
+	m.registry.MustRegister(m.doings.collectors()...)
 	return m
 }
 

@@ -45,12 +45,14 @@ func (r *Runtime) openConsoles(v *vm, log *console.Log) *consoles {
 	return c
 }
 
-func (r *Runtime) openLog(v *vm) (*console.Log, error) {
+// openLog calls first, unless that is nil, when the guest says its first word.
+func (r *Runtime) openLog(v *vm, first func()) (*console.Log, error) {
 	dir := r.vmDir(v.pod.uid(), v.id)
 	return console.OpenLog(console.LogOptions{
 		Source:  filepath.Join(dir, consoleFile),
 		Path:    logPath(v.pod.config(), v.record().Config.M),
 		Watcher: r.Watcher,
+		OnFirst: first,
 		OnError: func(err error) { r.vmLog(v).Error("console log, trying again", "error", err) },
 	})
 }

@@ -34,7 +34,12 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *ru
 			return "", err
 		}
 		defer p.lock.release()
-		return r.createContainer(ctx, p, cfg)
+		var id string
+		err := r.phase(ctx, PhaseCreate, func(ctx context.Context) (err error) {
+			id, err = r.createContainer(ctx, p, cfg)
+			return err
+		})
+		return id, err
 	})
 }
 
@@ -81,7 +86,12 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 		return "", err
 	}
 	// gofail: var containerIntended struct{}
-	made, err := r.makeDisks(ctx, p, v, spec, image)
+	traceVM(ctx, v)
+	var made newDisks
+	err = r.phase(ctx, PhaseDisks, func(ctx context.Context) (err error) {
+		made, err = r.makeDisks(ctx, p, v, spec, image)
+		return err
+	})
 	if err == nil {
 		// gofail: var containerDisks struct{}
 		err = r.updateVM(v, store.ContainerCreated, nil)

@@ -29,17 +29,17 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 			return "", err
 		}
 		defer v.pod.lock.release()
-		return "", r.startVM(ctx, v)
+		if v.record().Phase == store.ContainerRunning {
+			return "", nil
+		}
+		return "", r.phase(ctx, PhaseStart, func(ctx context.Context) error { return r.startVM(ctx, v) })
 	})
 	return err
 }
 
 func (r *Runtime) startVM(ctx context.Context, v *vm) error {
-	phase := v.record().Phase
-	if phase == store.ContainerRunning {
-		return nil
-	}
-	if err := checkTransition(v.id, phase, store.ContainerStarting); err != nil {
+	traceVM(ctx, v)
+	if err := checkTransition(v.id, v.record().Phase, store.ContainerStarting); err != nil {
 		return err
 	}
 	if err := r.boot(ctx, v); err != nil {
@@ -90,7 +90,7 @@ func (r *Runtime) launchAndLog(ctx context.Context, v *vm, plan *plan) (m *qemu.
 	})
 	g.Go(func() (err error) {
 		if err = r.writeConfigJSON(v, plan); err == nil {
-			log, err = r.openLog(v)
+			log, err = r.openLog(v, func() { r.firstWord(ctx, v) })
 		}
 		return err
 	})

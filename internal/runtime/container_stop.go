@@ -38,6 +38,11 @@ func (r *Runtime) stopVM(ctx context.Context, v *vm, timeout time.Duration) erro
 		return r.reap(ctx, v)
 	}
 	// gofail: var containerStopping struct{}
+	return r.phase(ctx, PhaseStop, func(ctx context.Context) error { return stopMachine(ctx, v, m, exited, timeout) })
+}
+
+// stopMachine ends a machine and waits for the record of its end.
+func stopMachine(ctx context.Context, v *vm, m *qemu.Machine, exited <-chan struct{}, timeout time.Duration) error {
 	err := m.Stop(ctx, timeout)
 	if errors.Is(err, qemu.ErrClosed) {
 		return fmt.Errorf("stop container %s: the daemon is shutting down: %w", v.id, errdefs.ErrUnavailable)

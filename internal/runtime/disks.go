@@ -53,7 +53,9 @@ func (r *Runtime) makeDisks(ctx context.Context, p *pod, v *vm, spec *vmpod.VM, 
 		made.volumes, err = r.makeVolumes(ctx, p, vols)
 		return err
 	})
-	g.Go(func() error { return r.makeSeed(p, v, spec, vols) })
+	g.Go(func() error {
+		return r.phase(ctx, PhaseSeed, func(context.Context) error { return r.makeSeed(p, v, spec, vols) })
+	})
 	g.Go(func() error { return r.makeConsoleFile(p, v) })
 	err = g.Wait()
 	return made, err

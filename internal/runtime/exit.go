@@ -30,6 +30,12 @@ const (
 	reasonUnknown     = "ContainerStatusUnknown"
 )
 
+// Reasons are all that the end of a VM can have whose start was asked for.
+func Reasons() []string {
+	return []string{reasonCompleted, reasonError, reasonOOMKilled, reasonStartError, reasonGuestPanic,
+		reasonQEMUCrashed, reasonQEMUKilled, reasonNodeReboot, reasonUnknown}
+}
+
 // exit is how CRI tells an end.
 type exit struct {
 	code            int32

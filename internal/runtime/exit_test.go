@@ -45,7 +45,7 @@ func TestAnEndIsNeverBeforeItsStart(t *testing.T) {
 	defer db.Close()
 	start := time.Now()
 	v := newVM(newPod(&store.Sandbox{}), &store.Container{ID: "c", Phase: store.ContainerRunning, Started: start, Process: []byte("{}")})
-	r := &Runtime{Options: Options{DB: db}}
+	r := &Runtime{Options: Options{DB: db, Observer: nobody{}}}
 	if err := r.endVM(v, recordExit(qemu.Ending{Reason: qemu.GuestShutdown, Time: start.Add(-time.Second)})); err != nil {
 		t.Fatal(err)
 	}

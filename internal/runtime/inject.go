@@ -31,8 +31,10 @@ func (r *Runtime) fillOverlay(ctx context.Context, spec *vmpod.VM, image images.
 			return err
 		}
 		defer backing.Close()
-		return r.inject(ctx, spec, disks.InjectTarget{
-			Disk: overlay, Format: disks.QCow2, Backing: backing, BackingFormat: disks.Format(image.Format),
+		return r.phase(ctx, PhaseInject, func(ctx context.Context) error {
+			return r.inject(ctx, spec, disks.InjectTarget{
+				Disk: overlay, Format: disks.QCow2, Backing: backing, BackingFormat: disks.Format(image.Format),
+			})
 		})
 	}
 }
@@ -43,7 +45,9 @@ func (r *Runtime) fillRootDevice(spec *vmpod.VM) func(context.Context, disks.Roo
 		return nil
 	}
 	return func(ctx context.Context, d disks.RootDisk, f *os.File) error {
-		return r.inject(ctx, spec, disks.InjectTarget{Disk: f, Format: disks.Raw, Offset: d.Offset, Length: d.Length})
+		return r.phase(ctx, PhaseInject, func(ctx context.Context) error {
+			return r.inject(ctx, spec, disks.InjectTarget{Disk: f, Format: disks.Raw, Offset: d.Offset, Length: d.Length})
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
@@ -110,7 +111,18 @@ func (r *Runtime) spawn(ctx context.Context, v *vm, plan *plan, files map[string
 		Files:      files,
 		Credential: r.Credential,
 		Cgroup:     group,
+		Stepped:    r.startStepped(ctx),
 	})
+}
+
+// startStepped makes phases of the steps of a start.
+func (r *Runtime) startStepped(ctx context.Context) func(string, time.Time, time.Time, error) {
+	phases := map[string]Phase{qemu.StepExec: PhaseSpawn, qemu.StepHandshake: PhaseQMP}
+	return func(step string, begin, end time.Time, err error) {
+		if phase, known := phases[step]; known {
+			r.phaseEnded(ctx, phase, begin, end, err)
+		}
+	}
 }
 
 // openFiles opens what the invocation asks for. What was opened is returned

@@ -192,6 +192,7 @@ func (r *Runtime) recoverVM(ctx context.Context, v *vm, rebooted bool) error {
 		return r.failStart(ctx, v, errors.New("the daemon was restarted before the VM ran"))
 	case store.ContainerRunning, store.ContainerStopping:
 		if rebooted {
+			r.Observer.VMRecovered(RecoveryEnded)
 			return r.recordLost(ctx, v, exit{exitKilled, reasonNodeReboot, "the node was rebooted"}, time.Now())
 		}
 		return r.adopt(ctx, v)
@@ -213,12 +214,15 @@ func (r *Runtime) adopt(ctx context.Context, v *vm) error {
 	m, err := r.adoptMachine(ctx, v)
 	var gone *qemu.GoneError
 	if errors.As(err, &gone) {
+		r.Observer.VMRecovered(RecoveryEnded)
 		return r.recordMissed(ctx, v, gone.Ending)
 	}
 	if err != nil {
+		r.Observer.VMRecovered(RecoveryFailed)
 		v.setLost()
 		return fmt.Errorf("container %s: %w", v.id, err)
 	}
+	r.Observer.VMRecovered(RecoveryAdopted)
 	v.setRunning(m, r.reopenConsoles(v, m))
 	r.watch(v)
 	return r.proceed(ctx, v, m)
@@ -235,7 +239,7 @@ func (r *Runtime) adoptMachine(ctx context.Context, v *vm) (*qemu.Machine, error
 // reopenConsoles does what can be done: neither a log that cannot be written
 // nor a debug socket that cannot be made is a reason to lose the VM.
 func (r *Runtime) reopenConsoles(v *vm, m *qemu.Machine) *consoles {
-	log, err := r.openLog(v)
+	log, err := r.openLog(v, nil)
 	if err != nil {
 		r.vmLog(v).Error("log of an adopted VM", "error", err)
 	}
@@ -310,7 +314,7 @@ func (r *Runtime) recordLost(ctx context.Context, v *vm, x exit, at time.Time) e
 
 // finishLog writes what the VM said while nobody listened.
 func (r *Runtime) finishLog(ctx context.Context, v *vm) error {
-	log, err := r.openLog(v)
+	log, err := r.openLog(v, nil)
 	if err != nil {
 		return err
 	}

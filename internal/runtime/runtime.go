@@ -69,6 +69,8 @@ type Options struct {
 	// DebugCommands are what the debug sockets relay; empty means DebugRead.
 	DebugCommands DebugCommands
 	Log           *slog.Logger
+	// Observer counts what happens; nil counts nothing.
+	Observer Observer
 }
 
 // Runtime is the life of all VM pods of a node. Its methods may be called
@@ -104,8 +106,12 @@ func New(o Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
 	r := &Runtime{Options: o, injections: make(chan struct{}, maxInjections), pods: map[string]*pod{}, vms: map[string]*vm{}}
 	r.ops.onPanic = func(key string, p any, stack []byte) {
+		r.Observer.Panicked()
 		r.Log.Error("panic in an operation", "operation", key, "panic", p, "stack", string(stack))
 	}
 	r.background, r.cancel = context.WithCancel(context.Background())

@@ -15,6 +15,7 @@ import (
 	"github.com/qemulet/qemulet/internal/ids"
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/internal/vmpod"
+	"github.com/qemulet/qemulet/netns"
 )
 
 // handlers are the RuntimeClass handlers that are ours; "" is the default.
@@ -36,8 +37,12 @@ func (r *Runtime) RunSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConf
 	if _, err := dnsServers(cfg); err != nil {
 		return "", err
 	}
-	return r.ops.join(ctx, "run sandbox "+sandboxName(cfg), sandboxLimit, func(ctx context.Context) (string, error) {
-		return r.runSandbox(ctx, cfg, handler)
+	return r.ops.join(ctx, "run sandbox "+sandboxName(cfg), sandboxLimit, func(ctx context.Context) (id string, err error) {
+		err = r.phase(ctx, PhaseSandbox, func(ctx context.Context) (err error) {
+			id, err = r.runSandbox(ctx, cfg, handler)
+			return err
+		})
+		return id, err
 	})
 }
 
@@ -138,7 +143,11 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 	defer p.lock.release()
 	pod := networkPod(p.record())
 	pod.KeepMACs = r.keepMACs(p)
-	n, err := r.Network.Setup(ctx, pod)
+	var n *netns.Network
+	err := r.phase(ctx, PhaseCNIAdd, func(ctx context.Context) (err error) {
+		n, err = r.Network.Setup(ctx, pod)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("network of pod %s: %w", sandboxName(p.config()), err)
 	}
@@ -170,7 +179,7 @@ func (r *Runtime) giveUpSandbox(ctx context.Context, p *pod) error {
 	if !r.knowsPod(p) {
 		return nil // another clean-up was faster
 	}
-	if err := r.Network.Teardown(ctx, networkRef(p.record())); err != nil {
+	if err := r.teardown(ctx, p); err != nil {
 		return errors.Join(err, r.updatePod(p, func(s *store.Sandbox) { s.Phase = store.SandboxStopping }))
 	}
 	return r.dropPod(p)

@@ -70,9 +70,16 @@ func (r *Runtime) disconnectSandbox(ctx context.Context, p *pod) error {
 	if err := p.release(); err != nil {
 		r.podLog(p).Warn("closing the pod's network", "error", err)
 	}
-	if err := r.Network.Teardown(ctx, networkRef(p.record())); err != nil {
+	if err := r.teardown(ctx, p); err != nil {
 		return fmt.Errorf("undoing the network of pod %s: %w", sandboxName(p.config()), err)
 	}
 	// gofail: var sandboxDisconnected struct{}
 	return r.updatePod(p, func(s *store.Sandbox) { s.Phase, s.Network = store.SandboxStopped, nil })
+}
+
+// teardown undoes the pod's network, as far as there is one.
+func (r *Runtime) teardown(ctx context.Context, p *pod) error {
+	return r.phase(ctx, PhaseCNIDel, func(ctx context.Context) error {
+		return r.Network.Teardown(ctx, networkRef(p.record()))
+	})
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"sync"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -29,6 +30,12 @@ type vm struct {
 	// lost is true for a VM that is recorded as running and could not be
 	// adopted: nobody would notice its end.
 	lost bool
+	// booted is how long the guest took to its first word on the console; 0
+	// while that is not known.
+	booted time.Duration
+
+	// sampler asks the machine for numbers.
+	sampler sampler
 }
 
 func newVM(p *pod, rec *store.Container) *vm {
@@ -176,6 +183,7 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 	err := r.DB.PutContainer(&rec)
 	v.show(&rec)
 	r.tellVM(v, from, rec.Phase)
+	r.Observer.VMEnded(rec.Reason)
 	return err
 }
 
