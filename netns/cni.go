@@ -139,7 +139,9 @@ func (m *Manager) Status(ctx context.Context) error {
 	if err := m.checkPlugins(list); err != nil {
 		return err
 	}
-	if err := m.cni(m.newExec()).GetStatusNetworkList(ctx, list); err != nil {
+	exec := m.newExec()
+	exec.timeout = min(exec.timeout, m.statusTimeout)
+	if err := m.cni(exec).GetStatusNetworkList(ctx, list); err != nil {
 		return pluginFailure(list.Name, err)
 	}
 	return nil

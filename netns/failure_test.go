@@ -193,6 +193,11 @@ func TestStatusAsksThePlugins(t *testing.T) {
 	if err := n.Status(t.Context()); err != nil {
 		t.Errorf("Status: %v", err)
 	}
+	n.statusTimeout = 100 * time.Millisecond
+	n.plugin("fake", `sleep 1000`)
+	if err := n.Status(t.Context()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "on STATUS: it did not finish within 100ms") {
+		t.Errorf("Status of a plugin that hangs: %v", err)
+	}
 }
 
 func TestSetupTwice(t *testing.T) {

@@ -53,8 +53,12 @@ type Manager struct {
 	sys sysfs
 	pfs physicalFunctions
 
-	observe func(time.Duration) // if set, is told how long each plugin ran
+	statusTimeout time.Duration       // bounds a plugin's answer to STATUS
+	observe       func(time.Duration) // if set, is told how long each plugin ran
 }
+
+// defaultStatusTimeout is well below what kubelet waits for a runtime before it believes the whole of it to be down (30 s).
+const defaultStatusTimeout = 10 * time.Second
 
 // NewManager returns a Manager. It touches nothing on the machine; directories are made when they are first needed.
 func NewManager(o Options) (*Manager, error) {
@@ -62,7 +66,9 @@ func NewManager(o Options) (*Manager, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{o: o, open: make(map[string]*Network), sys: sysfs{o.SysDir, writeSysfs}, pfs: hostPFs{}}, nil
+	return &Manager{
+		o: o, open: make(map[string]*Network), sys: sysfs{o.SysDir, writeSysfs}, pfs: hostPFs{}, statusTimeout: defaultStatusTimeout,
+	}, nil
 }
 
 func (o Options) withDefaults() Options {
