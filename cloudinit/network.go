@@ -24,7 +24,7 @@ type Interface struct {
 	MAC  net.HardwareAddr
 	// MTU in bytes; 0 leaves it to the guest.
 	MTU int
-	// Addresses; none means that the guest uses DHCP.
+	// Addresses; none means that the guest sets the interface up and gives it none.
 	Addresses []Address
 	Routes    []Route
 }

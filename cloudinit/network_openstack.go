@@ -63,9 +63,6 @@ func (n *NetworkConfig) openStack() osNetworkData {
 }
 
 func (in Interface) osNetworks(routes [][]Route) []osNetwork {
-	if len(in.Addresses) == 0 {
-		return []osNetwork{{Type: "ipv4_dhcp", Routes: []osRoute{}}}
-	}
 	var networks []osNetwork
 	for _, family := range []struct {
 		v4  bool

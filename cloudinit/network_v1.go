@@ -14,7 +14,7 @@ type v1Physical struct {
 	Name    string     `json:"name"`
 	MAC     string     `json:"mac_address"`
 	MTU     int        `json:"mtu,omitempty"`
-	Subnets []v1Subnet `json:"subnets"`
+	Subnets []v1Subnet `json:"subnets,omitempty"`
 }
 
 type v1Subnet struct {
@@ -55,9 +55,6 @@ func (n *NetworkConfig) version1() v1Config {
 }
 
 func (in Interface) v1Subnets(routes [][]Route) []v1Subnet {
-	if len(in.Addresses) == 0 {
-		return []v1Subnet{{Type: "dhcp"}}
-	}
 	var subnets []v1Subnet
 	for _, family := range []struct {
 		v4  bool
