@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,6 +29,8 @@ type CgroupUsage struct {
 	PageFaults, MajorPageFaults uint64
 	// OOMKills is how many processes the kernel has killed for lack of memory.
 	OOMKills uint64
+	// Processes is how many there are in the group.
+	Processes int
 	// Throttled is for how long the group's quota kept it from running.
 	Throttled time.Duration
 }
@@ -41,8 +44,22 @@ func (c *Cgroup) Usage() (CgroupUsage, error) {
 	if err != nil {
 		return CgroupUsage{}, fmt.Errorf("cgroup %s: usage: %w", c.path, err)
 	}
-	u.OOMKills, err = c.OOMKills()
+	if u.OOMKills, err = c.OOMKills(); err != nil {
+		return u, err
+	}
+	u.Processes, err = c.countProcesses()
 	return u, err
+}
+
+// countProcesses looks at one hierarchy: all have the same processes, and each
+// makes a list for whoever reads it.
+func (c *Cgroup) countProcesses() (int, error) {
+	d, found := c.controller("memory")
+	if !found {
+		d = c.dirs[0]
+	}
+	text, err := os.ReadFile(filepath.Join(d.path, "cgroup.procs"))
+	return bytes.Count(text, []byte("\n")), err
 }
 
 func (c *Cgroup) cpuUsage(u *CgroupUsage) error {

@@ -37,10 +37,11 @@ func TestUsageV2(t *testing.T) {
 		"memory.current":      "1000\n",
 		"memory.stat":         "anon 300\nfile 500\nshmem 100\ninactive_file 400\npgfault 7\npgmajfault 2\n",
 		"memory.swap.current": "50\n",
+		"cgroup.procs":        "31\n4\n",
 		"memory.events":       "low 0\noom 1\noom_kill 1\n",
 	})
 	got, err := c.Usage()
-	want := CgroupUsage{CPU: 1500 * time.Millisecond, Throttled: 2 * time.Millisecond, Memory: 1000, WorkingSet: 600, RSS: 400, Swap: 50, PageFaults: 7, MajorPageFaults: 2, OOMKills: 1}
+	want := CgroupUsage{CPU: 1500 * time.Millisecond, Throttled: 2 * time.Millisecond, Memory: 1000, WorkingSet: 600, RSS: 400, Swap: 50, PageFaults: 7, MajorPageFaults: 2, OOMKills: 1, Processes: 2}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}

@@ -26,7 +26,7 @@ var vmMetrics = []metric{
 	{"container_memory_swap", "Container swap usage in bytes.", true, func(s runtime.Stats) uint64 { return uint64(s.Usage.Swap) }},
 	{"container_oom_events_total", "Count of out of memory events observed for the container.", false, func(s runtime.Stats) uint64 { return s.Usage.OOMKills }},
 	{"container_cpu_cfs_throttled_seconds_total", "Total time duration the container has been throttled.", false, func(s runtime.Stats) uint64 { return uint64(s.Usage.Throttled / time.Second) }},
-	{"container_processes", "Number of processes running inside the container.", true, func(s runtime.Stats) uint64 { return uint64(s.Processes) }},
+	{"container_processes", "Number of processes running inside the container.", true, func(s runtime.Stats) uint64 { return uint64(s.Usage.Processes) }},
 	{diskMetric, "Number of bytes that are consumed by the container on this filesystem.", true, func(s runtime.Stats) uint64 { return s.DiskBytes }},
 	{"container_start_time_seconds", "Start time of the container since unix epoch in seconds.", true, func(s runtime.Stats) uint64 { return uint64(s.Container.StartedAt.Unix()) }},
 }

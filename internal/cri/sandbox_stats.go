@@ -61,7 +61,7 @@ func podStats(sb runtime.Sandbox, now int64, vms []runtime.Stats, mountpoint str
 	}
 	for _, st := range vms {
 		linux.Cpu, linux.Memory = cpuUsage(st), memoryUsage(st)
-		linux.Process.ProcessCount = number(st.Processes)
+		linux.Process.ProcessCount = number(st.Usage.Processes)
 		linux.Containers = append(linux.Containers, containerStats(st, mountpoint))
 	}
 	return &runtimeapi.PodSandboxStats{

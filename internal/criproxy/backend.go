@@ -15,6 +15,9 @@ import (
 // limit is 16 MiB; both runtimes together may fill it.
 const maxMessage = 64 << 20
 
+// window is how many bytes a runtime may send ahead: a list of a full node.
+const window = 4 << 20
+
 // backend is a runtime behind the proxy. Its connection is made when it is
 // needed, and again when it was lost.
 type backend struct {
@@ -27,6 +30,9 @@ func newBackend(socket string) (*backend, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithAuthority("localhost"),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		// A whole list arrives without waiting for the window to be opened again.
+		grpc.WithInitialWindowSize(window),
+		grpc.WithInitialConnWindowSize(window),
 		// A runtime is back within a second of its restart, not after minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.1, MaxDelay: 500 * time.Millisecond},

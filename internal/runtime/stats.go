@@ -6,13 +6,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/netns"
 	"github.com/qemulet/qemulet/qemu"
 )
+
+// parallelStats is how many VMs are measured at the same time: the kernel counts
+// for each of them.
+const parallelStats = 4
 
 // Usage is what a VM's processes have used.
 type Usage = qemu.CgroupUsage
@@ -28,8 +35,6 @@ type Stats struct {
 	// Usage is the VM's cgroup's: QEMU with the guest in it. It is zero when
 	// the VM does not run.
 	Usage Usage
-	// Processes is how many there are.
-	Processes int
 	// DiskBytes is what the VM's own files occupy on the node, such as the part
 	// of the root disk that differs from the image; Inodes is their number.
 	DiskBytes, Inodes uint64
@@ -52,20 +57,32 @@ func (r *Runtime) Stats(id string) (Stats, error) {
 // QEMU is asked, so one that hangs does not delay the others; one that ends at
 // this moment is left out.
 func (r *Runtime) RunningStats(want func(Container) bool) []Stats {
-	var all []Stats
-	for _, v := range r.allVMs() {
-		if v.record().Phase != store.ContainerRunning || !want(r.containerOf(v)) {
-			continue
-		}
-		s, err := r.statsOf(v)
-		switch {
-		case err == nil:
-			all = append(all, s)
-		case !errors.Is(err, fs.ErrNotExist):
-			r.vmLog(v).Warn("a VM cannot be measured", "error", err)
-		}
+	running := slices.DeleteFunc(r.allVMs(), func(v *vm) bool {
+		return v.record().Phase != store.ContainerRunning || !want(r.containerOf(v))
+	})
+	all := make([]Stats, len(running))
+	var g errgroup.Group
+	g.SetLimit(parallelStats)
+	for i, v := range running {
+		g.Go(func() error {
+			all[i] = r.tryStats(v)
+			return nil
+		})
 	}
-	return all
+	_ = g.Wait() // none fails
+	return slices.DeleteFunc(all, func(s Stats) bool { return s.Time.IsZero() })
+}
+
+// tryStats are zero for a VM that ends at this moment or cannot be measured.
+func (r *Runtime) tryStats(v *vm) Stats {
+	s, err := r.statsOf(v)
+	if err == nil {
+		return s
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		r.vmLog(v).Warn("a VM cannot be measured", "error", err)
+	}
+	return Stats{}
 }
 
 func (r *Runtime) statsOf(v *vm) (s Stats, err error) {
@@ -78,11 +95,6 @@ func (r *Runtime) statsOf(v *vm) (s Stats, err error) {
 		if s.Usage, err = group.Usage(); err != nil {
 			return s, err
 		}
-		pids, err := group.Procs()
-		if err != nil {
-			return s, err
-		}
-		s.Processes = len(pids)
 	}
 	return s, r.measureDisk(v, &s)
 }

@@ -28,8 +28,8 @@ func TestStats(t *testing.T) {
 	if u := first.Usage; u.RSS < 10<<20 || u.WorkingSet < u.RSS/2 || u.Memory < u.WorkingSet {
 		t.Errorf("usage of a running VM: %+v", u)
 	}
-	if first.Processes != 1 || first.DiskBytes == 0 || first.Inodes < 3 {
-		t.Errorf("%d processes, %d bytes in %d files", first.Processes, first.DiskBytes, first.Inodes)
+	if first.Usage.Processes != 1 || first.DiskBytes == 0 || first.Inodes < 3 {
+		t.Errorf("%d processes, %d bytes in %d files", first.Usage.Processes, first.DiskBytes, first.Inodes)
 	}
 	if s, err := n.Stats(created); err != nil || s.Usage != (Usage{}) || s.DiskBytes == 0 {
 		t.Errorf("of a VM that was not started: %+v, %v", s, err)

@@ -335,8 +335,8 @@ func (r *Runtime) UpdateResources(ctx context.Context, id string, change *runtim
 func (r *Runtime) Stats(id string) (runtime.Stats, error) {
 	c, err := r.Container(id)
 	return runtime.Stats{
-		Container: c, Time: time.Now(), Processes: 1, DiskBytes: 1 << 20, Inodes: 4,
-		Usage: runtime.Usage{CPU: time.Second, Memory: 3 << 20, WorkingSet: 2 << 20, RSS: 2 << 20},
+		Container: c, Time: time.Now(), DiskBytes: 1 << 20, Inodes: 4,
+		Usage: runtime.Usage{CPU: time.Second, Processes: 1, Memory: 3 << 20, WorkingSet: 2 << 20, RSS: 2 << 20},
 	}, err
 }
 
