@@ -14,6 +14,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if socket := os.Getenv(primarySocket); socket != "" {
+		fmt.Fprintln(os.Stderr, servePrimary(socket))
+		os.Exit(1)
+	}
 	flag.Parse()
 	status := m.Run()
 	if len(results.rows) > 0 {

@@ -28,7 +28,7 @@ const (
 func BenchmarkProxy(b *testing.B) {
 	n := node.Start(b, node.Options{Args: []string{"--log-level", "info"}})
 	primary, proxy := filepath.Join(n.Dir, "p.sock"), filepath.Join(n.Dir, "c.sock")
-	servePrimary(b, primary)
+	startPrimary(b, primary)
 	startProxy(b, primary, n.Socket(), proxy)
 	direct, proxied := dialCRI(b, primary), dialCRI(b, proxy)
 	for _, call := range []struct {
@@ -81,19 +81,28 @@ type primary struct {
 	all []*runtimeapi.Container
 }
 
-func servePrimary(b *testing.B, socket string) {
+// primarySocket is the environment variable that makes this program the primary: a runtime is a process of its own.
+const primarySocket = "BENCH_PRIMARY_SOCKET"
+
+func startPrimary(b *testing.B, socket string) {
 	b.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), primarySocket+"="+socket)
+	startUntilEnd(b, cmd)
+}
+
+func servePrimary(socket string) error {
 	p := &primary{}
 	for i := range primaryContainers {
 		p.all = append(p.all, ordinaryContainer(i))
 	}
 	l, err := net.Listen("unix", socket)
-	must(b, err)
+	if err != nil {
+		return err
+	}
 	server := grpc.NewServer()
 	runtimeapi.RegisterRuntimeServiceServer(server, p)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	b.Cleanup(func() { server.Stop(); <-done })
+	return server.Serve(l)
 }
 
 func primaryID(i int) string { return fmt.Sprintf("%064x", 0xa000+i) }
@@ -132,10 +141,15 @@ func (p *primary) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStat
 	}}, nil
 }
 
-// startProxy starts the proxy's own program, and ends it with the benchmark.
+// startProxy starts the proxy's own program.
 func startProxy(b *testing.B, primary, vm, socket string) {
 	b.Helper()
-	cmd := exec.Command(node.Binary(b, "criproxy"), "-connect", primary+",virtlet.cloud:"+vm, "-listen", socket, "-state-dir", b.TempDir())
+	startUntilEnd(b, exec.Command(node.Binary(b, "criproxy"), "-connect", primary+",virtlet.cloud:"+vm, "-listen", socket, "-state-dir", b.TempDir()))
+}
+
+// startUntilEnd starts a program that ends with the benchmark.
+func startUntilEnd(b *testing.B, cmd *exec.Cmd) {
+	b.Helper()
 	cmd.Stderr = os.Stderr
 	must(b, cmd.Start())
 	b.Cleanup(func() {

@@ -45,7 +45,8 @@ func (c *Cluster) serveImages(tb testing.TB) {
 	tb.Helper()
 	files := http.NewServeMux()
 	for _, guest := range Guests {
-		files.HandleFunc("/"+guest+".qcow2", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, node.Guest(tb, guest)) })
+		path := node.Guest(tb, guest)
+		files.HandleFunc("/"+guest+".qcow2", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, path) })
 	}
 	files.HandleFunc("/slow-tiny.qcow2", slowly(node.Guest(tb, "tiny")))
 	c.web = httptest.NewUnstartedServer(files)

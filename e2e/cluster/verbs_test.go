@@ -3,6 +3,7 @@ package cluster
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -332,10 +333,19 @@ func missingLines(t *testing.T, log string) (missing []int) {
 func TestExec(t *testing.T) {
 	c := theCluster(t)
 	manifest := strings.NewReplacer("virtlet.cloud/tiny", "virtlet.cloud/debian", "memory: 96Mi", "memory: 384Mi",
-		"tcpSocket: {port: 80}, periodSeconds: 1", "exec: {command: [sh, -c, 'echo asked >>/run/asked; test -e /run/well']}, periodSeconds: 2, timeoutSeconds: 5").Replace(vmPod("agent", `    livenessProbe: {exec: {command: [test, '!', -e, /run/ill]}, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 1}`))
+		"tcpSocket: {port: 80}, periodSeconds: 1", "exec: {command: [sh, -c, 'echo asked >>/run/asked; test -e /run/well']}, periodSeconds: 2, timeoutSeconds: 5").Replace(vmPod("agent", `    livenessProbe: {exec: {command: [test, '!', -e, /run/ill]}, periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 1}
+    lifecycle:
+      postStart: {exec: {command: [touch, /run/hooked]}}
+      preStop: {exec: {command: [sh, -c, 'echo @@STOP by the hook >/dev/console']}}`))
 	c.Apply(t, manifest)
-	eventually(t, 5*time.Minute, "the agent answers", func() error {
+	eventually(t, debianBoot, "the agent answers", func() error {
 		_, err := c.TryKubectl(t, "exec", "agent", "--", "true")
+		return err
+	})
+	follow := c.logsFromTheStart(t, "agent")
+	// kubelet ran the hook as soon as there was an agent, and did not kill the VM for that it had to wait.
+	eventually(t, bootTime, "the hook after the start has run", func() error {
+		_, err := c.TryKubectl(t, "exec", "agent", "--", "test", "-e", "/run/hooked")
 		return err
 	})
 	if out := c.Kubectl(t, "exec", "agent", "--", "cat", "/etc/hostname"); out != "agent\n" {
@@ -353,7 +363,15 @@ func TestExec(t *testing.T) {
 		t.Errorf("exec -i: %v: %s, want %s", err, out, want)
 	}
 	c.Kubectl(t, "exec", "agent", "--", "touch", "/run/well")
-	c.WaitReady(t, "app=agent", 1, 30*time.Second)
+	c.WaitReady(t, "app=agent", 1, bootTime)
 	c.Kubectl(t, "exec", "agent", "--", "rm", "/run/well")
-	c.WaitReady(t, "app=agent", 0, 30*time.Second)
+	eventually(t, bootTime, "a probe that fails makes the pod unready", func() error {
+		if c.Pods(t, "app=agent")[0].Ready() {
+			return errors.New("it is Ready")
+		}
+		return nil
+	})
+	c.Kubectl(t, "delete", "pod", "agent")
+	follow.ends(t, bootTime)
+	mentions(t, "the log", follow.text(), "@@STOP by the hook")
 }

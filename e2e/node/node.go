@@ -83,7 +83,7 @@ func build(tb testing.TB, o Options) *Node {
 	n.ns = ns
 	must(tb, err)
 	if !o.NoCNI {
-		n.WriteCNI(tb, n.bridgeConfig())
+		n.WriteCNI(tb, n.BridgeConfig(""))
 	}
 	n.Web = newWeb(tb, n)
 	must(tb, os.WriteFile(n.path("crictl.yaml"), []byte(fmt.Sprintf(
@@ -102,7 +102,11 @@ func (n *Node) Netns() string { return n.ns.name }
 // CgroupParent is the cgroup below which the node's pods have theirs.
 func (n *Node) CgroupParent() string { return "/" + n.ns.name }
 
-func (n *Node) bridgeConfig() string {
+// Enter prefixes a command line so that it runs in the node's network.
+func (n *Node) Enter(argv ...string) []string { return n.ns.enter(argv...) }
+
+// BridgeConfig is the CNI configuration of a bridge, and of more plugins after it, each with a comma before.
+func (n *Node) BridgeConfig(more string) string {
 	return fmt.Sprintf(`{
   "cniVersion": "1.0.0",
   "name": "e2e",
@@ -113,8 +117,8 @@ func (n *Node) bridgeConfig() string {
       "ranges": [[{"subnet": "%s0/24"}]],
       "routes": [{"dst": "0.0.0.0/0"}]
     }
-  }]
-}`, bridge, MTU, n.path("ipam"), n.Subnet)
+  }%s]
+}`, bridge, MTU, n.path("ipam"), n.Subnet, more)
 }
 
 // WriteCNI replaces the CNI configuration; "" removes it.
@@ -130,7 +134,7 @@ func (n *Node) WriteCNI(tb testing.TB, conflist string) {
 }
 
 // WriteBridgeCNI puts the working configuration back.
-func (n *Node) WriteBridgeCNI(tb testing.TB) { tb.Helper(); n.WriteCNI(tb, n.bridgeConfig()) }
+func (n *Node) WriteBridgeCNI(tb testing.TB) { tb.Helper(); n.WriteCNI(tb, n.BridgeConfig("")) }
 
 // remove ends what runs and deletes what is there. After a failure it first says what the daemon and QEMU had to say.
 func (n *Node) remove(tb testing.TB) {

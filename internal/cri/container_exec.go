@@ -11,20 +11,38 @@ import (
 // is important that there is an error and no exit code: kubelet takes an error
 // for "not known" and an exit code for a failed probe, which kills the VM. The
 // end of the time is DeadlineExceeded, which is a failed probe too.
+//
+// A guest that boots gets time for its agent: as much as the program may take
+// beside, and without a limit as long as guests boot. kubelet calls a hook right
+// after the start, once, and kills the VM if that fails.
 func (s *Server) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
 	if err := needID("container_id", req.GetContainerId()); err != nil {
 		return nil, err
 	}
-	if req.GetTimeout() > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(req.GetTimeout())*time.Second)
-		defer cancel()
+	if err := s.awaitAgent(ctx, req); err != nil {
+		return nil, err
 	}
+	ctx, cancel := limited(ctx, req)
+	defer cancel()
 	out, err := s.Runtime.Exec(ctx, req.GetContainerId(), req.GetCmd(), nil)
 	if err != nil {
 		return nil, err
 	}
 	return &runtimeapi.ExecSyncResponse{ExitCode: out.ExitCode, Stdout: out.Stdout, Stderr: out.Stderr}, nil
+}
+
+func (s *Server) awaitAgent(ctx context.Context, req *runtimeapi.ExecSyncRequest) error {
+	ctx, cancel := limited(ctx, req)
+	defer cancel()
+	return s.Runtime.AwaitAgent(ctx, req.GetContainerId())
+}
+
+// limited ends with the time that a request allows.
+func limited(ctx context.Context, req *runtimeapi.ExecSyncRequest) (context.Context, context.CancelFunc) {
+	if req.GetTimeout() <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, time.Duration(req.GetTimeout())*time.Second)
 }
 
 // Exec returns a URL for a session that runs a program in the guest.

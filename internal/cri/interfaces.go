@@ -29,6 +29,7 @@ type Runtime interface {
 	Containers() []runtime.Container
 	ContainerInfo(id string) (map[string]string, error)
 	Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error)
+	AwaitAgent(ctx context.Context, id string) error
 	UpdateResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error
 	Stats(id string) (runtime.Stats, error)
 	NetworkStats(ctx context.Context, sandboxID string) ([]runtime.NICStats, error)

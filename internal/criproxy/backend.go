@@ -18,6 +18,9 @@ const maxMessage = 64 << 20
 // window is how many bytes a runtime may send ahead: a list of a full node.
 const window = 4 << 20
 
+// buffer is how many bytes are read and written at once.
+const buffer = 256 << 10
+
 // backend is a runtime behind the proxy. Its connection is made when it is
 // needed, and again when it was lost.
 type backend struct {
@@ -33,6 +36,7 @@ func newBackend(socket string) (*backend, error) {
 		// A whole list arrives without waiting for the window to be opened again.
 		grpc.WithInitialWindowSize(window),
 		grpc.WithInitialConnWindowSize(window),
+		grpc.WithReadBufferSize(buffer),
 		// A runtime is back within a second of its restart, not after minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.1, MaxDelay: 500 * time.Millisecond},

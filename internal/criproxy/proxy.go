@@ -72,6 +72,7 @@ func New(o Options) (*Proxy, error) {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(p.handle),
 		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.WriteBufferSize(buffer),
 		grpc.WaitForHandlers(true),
 	)
 	return p, nil

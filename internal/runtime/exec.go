@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	goqemu "github.com/digitalocean/go-qemu/qmp"
 
 	"github.com/qemulet/qemulet/qemu"
 	"github.com/qemulet/qemulet/qmp"
@@ -22,6 +23,9 @@ type ExecResult struct {
 
 // agentLimit bounds how long a guest agent may take to answer for the first time.
 const agentLimit = 5 * time.Second
+
+// bootLimit is how long after its start a guest may still be booting.
+const bootLimit = 10 * time.Minute
 
 // Exec runs a program in the guest, by its guest agent, and waits for its end;
 // when ctx ends before that, the program is killed. input is its standard
@@ -50,6 +54,55 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string, input [
 	return ExecResult{ExitCode: int32(out.ExitCode), Stdout: out.Stdout, Stderr: out.Stderr}, nil
 }
 
+// AwaitAgent waits until a guest agent runs in a VM that was started lately, or
+// until ctx ends. errdefs.ErrUnavailable when there is still none, and at once
+// when the guest has had time enough to boot.
+func (r *Runtime) AwaitAgent(ctx context.Context, id string) error {
+	v, err := r.vm(id)
+	if err != nil {
+		return err
+	}
+	if err := r.awaitAgent(ctx, v); err != nil {
+		return fmt.Errorf("container %s: %w", v.id, err)
+	}
+	return nil
+}
+
+func (r *Runtime) awaitAgent(ctx context.Context, v *vm) error {
+	m, _, _ := v.running()
+	if m == nil || m.QMP() == nil {
+		return notRunning(v)
+	}
+	changed := m.QMP().Subscribe(4, func(e goqemu.Event) bool { return e.Event == "VSERPORT_CHANGE" })
+	defer changed.Close()
+	ctx, cancel := context.WithDeadline(ctx, v.record().Started.Add(bootLimit))
+	defer cancel()
+	for {
+		err := lookForAgent(ctx, m.QMP())
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case _, connected := <-changed.C:
+			if !connected {
+				return err
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// lookForAgent is checkAgent, also after ctx has ended.
+func lookForAgent(ctx context.Context, monitor *qmp.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentLimit)
+	defer cancel()
+	return checkAgent(ctx, monitor)
+}
+
+func notRunning(v *vm) error {
+	return fmt.Errorf("is %s, programs run in a running guest only: %w", v.record().Phase, errdefs.ErrFailedPrecondition)
+}
+
 // execError sorts what can go wrong beside the program itself.
 func execError(err error) error {
 	var refused *qmp.AgentError
@@ -64,13 +117,14 @@ func execError(err error) error {
 
 // agent is the connection to a VM's guest agent, made when it is first needed.
 func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
+	// That the time is over before anything was run is no failure of a program.
 	if err := v.agentLock.acquire(ctx, "guest agent"); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
 	defer v.agentLock.release()
 	m, _, _ := v.running()
 	if m == nil || m.QMP() == nil {
-		return nil, fmt.Errorf("is %s, programs run in a running guest only: %w", v.record().Phase, errdefs.ErrFailedPrecondition)
+		return nil, notRunning(v)
 	}
 	if a := v.guestAgent(); a != nil && !a.Lost() {
 		return a, nil
@@ -82,7 +136,7 @@ func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
 	}
 	a, err := qmp.DialAgent(limited, qemu.AgentPath(r.runDir(v.id)))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
 	if !v.setAgent(m, a) {
 		_ = a.Close()
@@ -95,7 +149,7 @@ func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
 func checkAgent(ctx context.Context, monitor *qmp.Conn) error {
 	all, err := monitor.QueryCharDevices(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
+		return fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
 	if !slices.ContainsFunc(all, func(d qmp.CharDevice) bool { return d.Label == qemu.AgentChardev && d.FrontendOpen }) {
 		return fmt.Errorf("no guest agent runs in the guest: install and start qemu-guest-agent there; without it "+

@@ -295,6 +295,12 @@ func (r *Runtime) ContainerInfo(string) (map[string]string, error) {
 	return map[string]string{"config": `{"vm":{}}`}, nil
 }
 
+// AwaitAgent does not wait.
+func (r *Runtime) AwaitAgent(_ context.Context, id string) error {
+	_, err := r.Container(id)
+	return err
+}
+
 // Exec prints its input, or else its command, and to stderr that it does; the
 // program "false" ends with 1, and "agentless" is in a guest without an agent.
 func (r *Runtime) Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error) {
