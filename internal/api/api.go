@@ -68,6 +68,14 @@ func Handler(o Options) http.Handler {
 	return mux
 }
 
+// MetricsOnly serves GET /metrics and nothing else, for those who are let in from
+// other machines.
+func MetricsOnly(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", metrics)
+	return mux
+}
+
 func pulls(running []images.Download) []Pull {
 	all := make([]Pull, 0, len(running))
 	for _, d := range running {

@@ -56,6 +56,11 @@ type Config struct {
 	// DebugCommands is one of runtime.DebugCommands' values.
 	DebugCommands string
 
+	// MetricsAddress and TracingEndpoint are empty for none. TracingSamplingRate
+	// counts in millionths.
+	MetricsAddress, TracingEndpoint string
+	TracingSamplingRate             int
+
 	LogLevel, LogFormat string
 
 	// Warnings are about what was given and has no effect, or perhaps not the

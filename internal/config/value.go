@@ -142,6 +142,34 @@ func address(to *string, def string) value {
 	})
 }
 
+// listenAddress takes an address to listen on, or none.
+func listenAddress(to *string) value {
+	return stringValue(to, "address:port", "", Schema{Pattern: `^(([0-9.]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5})?$`}, func(s string) error {
+		host, port, err := net.SplitHostPort(s)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if s != "" && (err != nil || net.ParseIP(host) == nil) {
+			return fmt.Errorf("accepted is an address of the node with a port, like 127.0.0.1:9490, or 0.0.0.0:9490 for all of its addresses")
+		}
+		return nil
+	})
+}
+
+// endpoint takes a server to connect to, or none.
+func endpoint(to *string) value {
+	return stringValue(to, "host:port", "", Schema{Pattern: `^([a-zA-Z0-9.-]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$|^$`}, func(s string) error {
+		host, port, err := net.SplitHostPort(s)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if s != "" && (err != nil || host == "" || strings.ContainsAny(host, "/@ ")) {
+			return fmt.Errorf("accepted is a host with a port, like localhost:4317")
+		}
+		return nil
+	})
+}
+
 func boolean(to *bool, def bool) value {
 	*to = def
 	return &scalar[bool]{

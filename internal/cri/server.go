@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthapi "google.golang.org/grpc/health/grpc_health_v1"
@@ -40,6 +41,8 @@ type Options struct {
 	// Requested, if set, is told of each call that was answered: its method,
 	// the gRPC code and how long it took.
 	Requested func(method, code string, took time.Duration)
+	// Traces, if set, makes spans of calls, below those that clients tell of.
+	Traces trace.TracerProvider
 	// Panicked, if set, is told of each call that ended in a panic.
 	Panicked func()
 }
@@ -58,14 +61,14 @@ func New(o Options) *Server { return &Server{Options: o} }
 // seconds to end before their contexts do. It returns nil when ctx has ended,
 // and otherwise why l cannot be served.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(s.traced(),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
-		grpc.ChainUnaryInterceptor(s.countCalls, s.logCalls, mapErrors, s.recoverPanics),
+		grpc.ChainUnaryInterceptor(s.countCalls, s.nameSpan, s.logCalls, mapErrors, s.recoverPanics),
 		grpc.ChainStreamInterceptor(mapStreamErrors, s.recoverStreamPanics),
 		// A client may ask whether we live as often as it likes.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{PermitWithoutStream: true}),
-	)
+	)...)
 	runtimeapi.RegisterRuntimeServiceServer(server, s)
 	runtimeapi.RegisterImageServiceServer(server, s)
 	alive := health.NewServer()

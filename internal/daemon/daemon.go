@@ -28,6 +28,8 @@ const (
 	// closeTimeout is how long operations may take to end at a shutdown; what
 	// is cut off then, the next start finishes.
 	closeTimeout = 20 * time.Second
+	// tracesTimeout is how long a collector may take for the last spans.
+	tracesTimeout = 2 * time.Second
 	// sessionsTimeout is the same for consoles and forwarded ports.
 	sessionsTimeout = 5 * time.Second
 )
@@ -72,6 +74,7 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()
 // front is the daemon's listeners.
 type front struct {
 	cri, api, streams net.Listener
+	metrics           net.Listener // nil for none
 	streamURL         url.URL
 }
 
@@ -86,6 +89,12 @@ func (n *node) listen(cfg *config.Config) (_ *front, err error) {
 	if f.streams, f.streamURL, err = listenForStreams(cfg); err != nil {
 		return nil, err
 	}
+	if cfg.MetricsAddress != "" {
+		if f.metrics, err = net.Listen("tcp", cfg.MetricsAddress); err != nil {
+			return nil, fmt.Errorf("metrics-address %s: %w", cfg.MetricsAddress, err)
+		}
+		n.log.Info("serving metrics", "address", f.metrics.Addr().String())
+	}
 	if f.api, err = unixsock.Listen(cfg.APISocket, socketMode); err != nil {
 		return nil, err
 	}
@@ -96,7 +105,7 @@ func (n *node) listen(cfg *config.Config) (_ *front, err error) {
 }
 
 func (f *front) close() {
-	for _, l := range []net.Listener{f.cri, f.api, f.streams} {
+	for _, l := range []net.Listener{f.cri, f.api, f.streams, f.metrics} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -117,6 +126,7 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		Info:         func() map[string]string { return statusInfo(cfg) },
 		Requested:    n.metrics.Requested,
 		Panicked:     n.metrics.Panicked,
+		Traces:       n.traces.provider(),
 	})
 	local := api.Handler(api.Options{
 		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime},
@@ -136,6 +146,11 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 	add(ctx, &g, func(ctx context.Context) error { return server.Serve(ctx, f.cri) })
 	add(ctx, &g, func(ctx context.Context) error { return httpd.Serve(ctx, f.api, local, n.log) })
 	add(ctx, &g, func(ctx context.Context) error { return httpd.Serve(ctx, f.streams, streams, n.log) })
+	if f.metrics != nil {
+		add(ctx, &g, func(ctx context.Context) error {
+			return httpd.Serve(ctx, f.metrics, api.MetricsOnly(n.metrics.Handler()), n.log)
+		})
+	}
 	add(ctx, &g, n.lookAtQEMU)
 	err := g.Run()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionsTimeout)

@@ -28,6 +28,7 @@ type node struct {
 	log     *slog.Logger
 	db      *store.DB
 	metrics *metrics.Metrics
+	traces  *traces // nil for none
 	images  *images.Store
 	watcher *console.Watcher
 	runtime *runtime.Runtime
@@ -40,6 +41,9 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 			err = errors.Join(err, n.close())
 		}
 	}()
+	if n.traces, err = openTraces(ctx, cfg, log); err != nil {
+		return nil, err
+	}
 	// QEMU's own user must get through to what is handed to it by path.
 	if err := os.MkdirAll(cfg.RunDir, 0o711); err != nil {
 		return nil, fmt.Errorf("run-dir: %w", err)
@@ -199,6 +203,9 @@ func (n *node) close() error {
 	}
 	if n.db != nil {
 		errs = append(errs, n.db.Close())
+	}
+	if n.traces != nil {
+		n.traces.close()
 	}
 	return errors.Join(errs...)
 }

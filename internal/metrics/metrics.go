@@ -11,6 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
+// maxScrapes is how many may ask at the same time; others are told to wait.
+const maxScrapes = 8
+
 // namespace begins all names of ours.
 const namespace = "qemulet"
 
@@ -42,5 +45,7 @@ func New(version string) *Metrics {
 
 // Handler answers GET with all metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes,
+	})
 }

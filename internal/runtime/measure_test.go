@@ -6,6 +6,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // observed remembers what an Observer is told.
@@ -209,5 +213,41 @@ func TestSamplerGivesUpOnSilence(t *testing.T) {
 	s.answer(nil, &Sample{Time: time.Now()})
 	if s.silence != 0 {
 		t.Errorf("silence of %v after an answer", s.silence)
+	}
+}
+
+// What a request does are spans below it, down to the guest's first word, which
+// comes when it has been answered.
+func TestPhasesAreSpans(t *testing.T) {
+	n := newTestNode(t)
+	n.image("speaks", guestSpeaks)
+	recorder := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	ctx, call := provider.Tracer("test").Start(t.Context(), "call")
+	sandbox, err := n.RunSandbox(ctx, n.podConfig(), "")
+	n.must(err)
+	id, err := n.CreateContainer(ctx, sandbox, vmConfig("speaks", 0), nil)
+	n.must(err)
+	n.must(n.StartContainer(ctx, id))
+	call.End()
+	parents := map[Phase]Phase{
+		PhaseSandbox: "call", PhaseCNIAdd: PhaseSandbox, PhaseCreate: "call", PhaseDisks: PhaseCreate, PhaseSeed: PhaseDisks,
+		PhaseStart: "call", PhaseSpawn: PhaseStart, PhaseQMP: PhaseStart, PhaseConsole: PhaseStart,
+	}
+	n.eventually("all spans", func() bool { return len(recorder.Ended()) == len(parents)+1 })
+	names := map[trace.SpanID]string{}
+	for _, s := range recorder.Ended() {
+		names[s.SpanContext().SpanID()] = s.Name()
+	}
+	for _, s := range recorder.Ended() {
+		if s.SpanContext().TraceID() != call.SpanContext().TraceID() {
+			t.Errorf("%s is of another trace", s.Name())
+		}
+		if got := names[s.Parent().SpanID()]; got != string(parents[Phase(s.Name())]) {
+			t.Errorf("%s is below %q", s.Name(), got)
+		}
+		if s.EndTime().Before(s.StartTime()) {
+			t.Errorf("%s ends before it begins", s.Name())
+		}
 	}
 }
