@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"internal/kube":       {},
 	"internal/manual":     {},
 	"internal/store":      {},
+	"internal/terminal":   {},
 	"internal/unixsock":   {},
 	"internal/version":    {},
 	"internal/vmpod":      {},
@@ -50,14 +51,14 @@ var arrows = map[string][]string{
 		"internal/metrics",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
 	},
-	"internal/podrun":   {"internal/flexvolume", "internal/kube"},
+	"internal/podrun":   {"internal/flexvolume", "internal/kube", "internal/terminal"},
 	"internal/reach":    {"internal/api"},
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/reach", "internal/version"},
+	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/reach", "internal/terminal", "internal/version"},
 	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},
 }
 

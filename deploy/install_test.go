@@ -55,7 +55,7 @@ type host struct {
 func newHost(t *testing.T) *host {
 	t.Helper()
 	h := &host{t: t, root: t.TempDir(), from: t.TempDir()}
-	for _, name := range []string{"qemulet", "criproxy", "flexvolume_driver"} {
+	for _, name := range []string{"qemulet", "criproxy", "flexvolume_driver", "qemuletctl"} {
 		h.write(filepath.Join(h.from, name), "program "+name, 0o755)
 	}
 	for _, name := range []string{"qemulet.service", "criproxy.service", "qemulet-sysusers.conf"} {
@@ -175,8 +175,9 @@ func TestInstallAndUninstall(t *testing.T) {
 	}
 	installed := h.files()
 	for path, want := range map[string]string{
-		"/usr/local/bin/qemulet":  "-rwxr-xr-x program qemulet",
-		"/usr/local/bin/criproxy": "-rwxr-xr-x program criproxy",
+		"/usr/local/bin/qemulet":    "-rwxr-xr-x program qemulet",
+		"/usr/local/bin/criproxy":   "-rwxr-xr-x program criproxy",
+		"/usr/local/bin/qemuletctl": "-rwxr-xr-x program qemuletctl",
 		"/usr/libexec/kubernetes/kubelet-plugins/volume/exec/virtlet~flexvolume_driver/flexvolume_driver": "-rwxr-xr-x program flexvolume_driver",
 	} {
 		if installed[path] != want {

@@ -123,7 +123,7 @@ put_link() { # put_link TARGET WHERE
   echo "linked $1 -> $2"
 }
 
-programs='qemulet criproxy flexvolume_driver'
+programs='qemulet criproxy flexvolume_driver qemuletctl'
 units='qemulet.service criproxy.service'
 
 check_node() {
@@ -174,6 +174,7 @@ install_files() {
     put "$(source_of $name)" "/usr/local/bin/$name" 755 "$name"
     put "$(source_of $name.service)" "/etc/systemd/system/$name.service" 644 "$name"
   done
+  put "$(source_of qemuletctl)" /usr/local/bin/qemuletctl 755
   put "$(source_of flexvolume_driver)" "$plugins/virtlet~flexvolume_driver/flexvolume_driver" 755
   put "$(source_of qemulet-sysusers.conf)" /etc/sysusers.d/qemulet.conf 644
   put "$(readlink -f "$0")" /usr/local/sbin/qemulet-node-install 755

@@ -32,6 +32,7 @@ mkfs.xfs                       | xfsprogs                   | makes root disks w
 xz                             | xz-utils                   | compresses images in tests
 zstd                           | zstd                       | compresses images in tests
 curl                           | curl                       | what pulls of images are measured against
+ssh                            | openssh-client             | logs in to guests, by "qemuletctl ssh" in tests
 xorriso                        | xorriso                    | reads back cloud-init seeds in tests
 isoinfo                        | genisoimage                | reads back cloud-init seeds in tests
 blkid                          | util-linux                 | reads back cloud-init seeds in tests

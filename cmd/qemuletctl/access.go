@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -46,8 +47,9 @@ func (a *access) namespace() string { return a.overrides.Context.Namespace }
 
 // faraway tells whether a flag speaks of the API server, and which.
 func (a *access) faraway() (name string) {
-	a.flags.Visit(func(f *pflag.Flag) {
-		if f.Name != "socket" && f.Name != namespaceFlag && a.speaksOfCluster(f.Name) {
+	// Not Visit: the flags were set through the set of the command, which shares them.
+	a.flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed && f.Name != "socket" && f.Name != namespaceFlag && a.speaksOfCluster(f.Name) {
 			name = f.Name
 		}
 	})
@@ -136,8 +138,10 @@ func (a *access) withPod(cmd *cobra.Command, do func(cmd *cobra.Command, p *reac
 	})
 }
 
+// pod finds a pod by what a person has typed: NAME or NAMESPACE/NAME, or Virtlet's
+// @NAME.
 func (a *access) pod(cmd *cobra.Command, r reach.Reach, text string) (*reach.Pod, error) {
-	namespace, name, err := reach.ParsePod(a.namespace(), text)
+	namespace, name, err := reach.ParsePod(a.namespace(), strings.TrimPrefix(text, "@"))
 	if err != nil {
 		return nil, err
 	}

@@ -53,9 +53,16 @@ func newRootCommand(name string) *cobra.Command {
 	root.PersistentPreRun = func(*cobra.Command, []string) { silenceKlog() }
 	root.AddCommand(
 		newPsCommand(a),
+		newInspectCommand(a),
+		newSSHCommand(a),
+		newVirshCommand(a),
+		newValidateCommand(a),
+		newGenCommand(),
+		newInstallCommand(),
 		newVersionCommand(a),
 		newRelayCommand(),
 	)
+	root.AddCommand(domainCommands(a)...)
 	sayName(root, name)
 	return root
 }

@@ -150,6 +150,8 @@ func code(err error) int {
 		return http.StatusBadRequest
 	case errdefs.IsNotFound(err):
 		return http.StatusNotFound
+	case errdefs.IsFailedPrecondition(err):
+		return http.StatusConflict
 	}
 	return http.StatusInternalServerError
 }

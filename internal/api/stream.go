@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 )
 
 // StreamProtocol is what a client asks to upgrade to for paths that are streams of
@@ -51,4 +53,36 @@ func serveStream(open func(r *http.Request) (func(context.Context, *Stream), err
 			serve(r.Context(), &Stream{Conn: conn, r: rw.Reader})
 		}
 	}
+}
+
+// ending calls end when there is nothing more to read.
+type ending struct {
+	from io.Reader
+	end  context.CancelFunc
+}
+
+// Read implements io.Reader.
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.from.Read(p)
+	if err != nil {
+		e.end()
+	}
+	return n, err
+}
+
+// join copies between the stream and other until either ends, and closes both.
+func (s *Stream) join(ctx context.Context, other net.Conn) {
+	shut := func() {
+		_ = s.Close()
+		_ = other.Close()
+	}
+	defer context.AfterFunc(ctx, shut)()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(other, s)
+		shut()
+	})
+	_, _ = io.Copy(s, other)
+	shut()
+	wg.Wait()
 }

@@ -2,7 +2,11 @@ package api
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -85,13 +89,82 @@ type VM struct {
 	FinishedAt time.Time `json:"finishedAt,omitzero"`
 }
 
-// Machines are the node's VMs. Errors have the classes of errdefs.
+// Verb is what can be done with a VM.
+type Verb string
+
+// The verbs, in the words of virsh.
+const (
+	Shutdown Verb = "shutdown" // press the power button, and wait for nothing
+	Destroy  Verb = "destroy"  // end it by force, and wait until it has ended
+	Reset    Verb = "reset"
+	Suspend  Verb = "suspend"
+	Resume   Verb = "resume"
+)
+
+// Verbs are all verbs.
+var Verbs = []Verb{Shutdown, Destroy, Reset, Suspend, Resume}
+
+// Machines are the node's VMs, by the names of their pods. Errors have the classes
+// of errdefs.
 type Machines interface {
 	Node(ctx context.Context) Node
 	List(ctx context.Context) []VM
+	Get(ctx context.Context, namespace, name string) (VMDetails, error)
+	Stats(ctx context.Context, namespace, name string) (VMStats, error)
+	// Do does it and returns what the VM is then.
+	Do(ctx context.Context, namespace, name string, verb Verb) (VM, error)
+	// Console returns what connects in and out to the serial console, until the
+	// context, the VM or in ends.
+	Console(ctx context.Context, namespace, name string) (func(ctx context.Context, in io.Reader, out io.Writer) error, error)
+	// Dial connects to a TCP port of the guest.
+	Dial(ctx context.Context, namespace, name string, port uint16) (net.Conn, error)
 }
 
+// routeVMs has below VMsPath/NAMESPACE/NAME: GET gives VMDetails, GET stats gives
+// VMStats, POST VERB gives VM; console and port/NUMBER are streams.
 func (o Options) routeVMs(mux *http.ServeMux) {
+	const pod = VMsPath + "/{namespace}/{name}"
 	mux.HandleFunc("GET "+NodePath, answer(func(r *http.Request) (any, error) { return o.Machines.Node(r.Context()), nil }))
 	mux.HandleFunc("GET "+VMsPath, answer(func(r *http.Request) (any, error) { return o.Machines.List(r.Context()), nil }))
+	mux.HandleFunc("GET "+pod, answer(func(r *http.Request) (any, error) {
+		return o.Machines.Get(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	}))
+	mux.HandleFunc("GET "+pod+"/stats", answer(func(r *http.Request) (any, error) {
+		return o.Machines.Stats(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	}))
+	for _, verb := range Verbs {
+		mux.HandleFunc("POST "+pod+"/"+string(verb), answer(func(r *http.Request) (any, error) {
+			return o.Machines.Do(r.Context(), r.PathValue("namespace"), r.PathValue("name"), verb)
+		}))
+	}
+	mux.HandleFunc("GET "+pod+"/console", serveStream(o.console))
+	mux.HandleFunc("GET "+pod+"/port/{port}", serveStream(o.port))
+}
+
+// console tells a person who is cut off why.
+func (o Options) console(r *http.Request) (func(context.Context, *Stream), error) {
+	attach, err := o.Machines.Console(r.Context(), r.PathValue("namespace"), r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, s *Stream) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if err := attach(ctx, &ending{s, cancel}, s); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(s, "\r\n[%v]\r\n", err)
+		}
+	}, nil
+}
+
+func (o Options) port(r *http.Request) (func(context.Context, *Stream), error) {
+	text := r.PathValue("port")
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || port == 0 {
+		return nil, badRequest("port " + text + ": a number from 1 to 65535 is accepted")
+	}
+	guest, err := o.Machines.Dial(r.Context(), r.PathValue("namespace"), r.PathValue("name"), uint16(port))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, s *Stream) { s.join(ctx, guest) }, nil
 }

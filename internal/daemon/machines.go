@@ -19,6 +19,9 @@ import (
 // machines tells of the runtime's VMs in the words of the api socket.
 type machines struct{ *runtime.Runtime }
 
+// machinesTimeout bounds what QEMU is asked about one VM.
+const machinesTimeout = 5 * time.Second
+
 const (
 	// lookTimeout is how long a QEMU may take to say whether its guest runs.
 	lookTimeout = time.Second

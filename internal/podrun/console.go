@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	"k8s.io/client-go/tools/remotecommand"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/terminal"
 )
 
 // Console connects in and out to the VM's serial console until the VM ends or
@@ -59,7 +61,7 @@ const (
 type seat struct {
 	in   *os.File
 	out  io.Writer
-	keys *keyboard
+	keys *terminal.Keyboard
 	// piped is read when in is no terminal; nil for a guest that gets no input then.
 	piped io.Reader
 }
@@ -77,13 +79,13 @@ func (s *seat) visit(ctx context.Context, c *Client, container string, e events)
 	defer cancel()
 	v := visit{events: e, answers: c.answers, out: newGate(s.out), closed: make(chan error, 1)}
 	in := s.piped
-	if interactive(s.in, s.out) {
-		restore, err := rawTerminal(s.in)
+	if terminal.Interactive(s.in, s.out) {
+		restore, err := terminal.Raw(s.in)
 		if err != nil {
 			return leftByFailure, err
 		}
 		defer restore()
-		in, v.detached = s.keys.reader(ctx)
+		in, v.detached = s.keys.Reader(ctx)
 	}
 	go func() { v.closed <- c.Console(ctx, container, in, v.out) }()
 	why, err := v.wait(ctx)

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/terminal"
 )
 
 // foreground shows the console, boots again what the restart policy wants,
@@ -104,7 +106,7 @@ func (r *runner) session(ctx context.Context) (interrupted bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	end := r.watchEnd(ctx, r.container, ownersPatience)
-	if interactive(r.In, r.Out) {
+	if terminal.Interactive(r.In, r.Out) {
 		r.say("this is the console of %s; Ctrl-] leaves it", r.name())
 	} else {
 		r.say("this is the console of %s, without input; Ctrl-C ends the pod", r.name())
@@ -133,7 +135,7 @@ func (r *runner) session(ctx context.Context) (interrupted bool, err error) {
 
 // newLine begins a line of our own behind what the guest has printed.
 func (r *runner) newLine() {
-	if isTerminal(r.Out) {
+	if terminal.IsWriterTerminal(r.Out) {
 		r.say("")
 	}
 }
@@ -145,7 +147,7 @@ func (r *runner) away(ctx context.Context, end *ending) left {
 	defer cancel()
 	enter := make(chan struct{})
 	go func() {
-		if r.seat.keys.next(ctx) {
+		if r.seat.keys.Next(ctx) {
 			close(enter)
 		}
 	}()
@@ -166,7 +168,7 @@ func (r *runner) waitForDaemon(ctx context.Context, end *ending, lasted time.Dur
 	case lasted > goodVisit:
 		r.say("its VM runs on, and this is its console again")
 		return leftByDetach
-	case interactive(r.In, r.Out):
+	case terminal.Interactive(r.In, r.Out):
 		r.say("its VM runs on: Enter returns to the console, Ctrl-C ends the pod")
 		return r.away(ctx, end)
 	}

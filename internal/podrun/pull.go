@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/terminal"
 )
 
 // pull makes sure that the image is there and returns its id.
@@ -127,9 +129,9 @@ func (p *progress) show(d *Pull) {
 	if d == nil {
 		return
 	}
-	if isTerminal(p.out) {
+	if terminal.IsWriterTerminal(p.out) {
 		p.drawn = true
-		fmt.Fprint(p.out, "\r\x1b[K"+bar("pulling "+p.image, d, width(p.out)-1))
+		fmt.Fprint(p.out, "\r\x1b[K"+bar("pulling "+p.image, d, terminal.Width(p.out)-1))
 		return
 	}
 	if time.Since(p.last) >= lineInterval {

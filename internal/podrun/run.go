@@ -13,6 +13,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/qemulet/qemulet/internal/podrun/volumes"
+
+	"github.com/qemulet/qemulet/internal/terminal"
 )
 
 // Options say how a manifest is run.
@@ -40,7 +42,7 @@ var ErrInterrupted = errors.New("interrupted")
 // the pod is removed even then.
 func Run(ctx context.Context, c *Client, m *Manifest, o Options) (code int32, err error) {
 	r := &runner{Client: c, Options: o, m: m}
-	r.seat = &seat{in: o.In, out: o.Out, keys: newKeyboard(o.In)}
+	r.seat = &seat{in: o.In, out: o.Out, keys: terminal.NewKeyboard(o.In)}
 	for _, note := range m.Notes {
 		r.say("note: %s", note)
 	}

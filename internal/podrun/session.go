@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/terminal"
 )
 
 // ending is closed when the VM has ended; err is why that is not known.
@@ -99,10 +101,10 @@ func (c *Client) Session(ctx context.Context, name string, in *os.File, out, inf
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &seat{in: in, out: out, keys: newKeyboard(in)}
-	if interactive(in, out) {
+	s := &seat{in: in, out: out, keys: terminal.NewKeyboard(in)}
+	if terminal.Interactive(in, out) {
 		fmt.Fprintf(info, "attached to the console of %s; Ctrl-] leaves it, Enter shows a prompt\n", p.Sandbox.Metadata.Name)
-	} else if in != nil && !IsTerminal(in) {
+	} else if in != nil && !terminal.IsTerminal(in) {
 		s.piped = in
 	}
 	end := c.watchEnd(ctx, p.Container.Id, strangersPatience)

@@ -3,43 +3,9 @@ package podrun
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"io"
 	"strings"
 	"testing"
 )
-
-func TestCtrlBracketEndsInputOnce(t *testing.T) {
-	k := newKeyboard(strings.NewReader("abc\x1ddef"))
-	in, detached := k.reader(t.Context())
-	got, err := io.ReadAll(in)
-	if string(got) != "abc" || err != nil {
-		t.Errorf("read %q, %v", got, err)
-	}
-	<-detached
-}
-
-func TestKeyboardIsHandedOn(t *testing.T) {
-	r, w := io.Pipe()
-	k := newKeyboard(r)
-	ctx, cancel := context.WithCancel(t.Context())
-	first, _ := k.reader(ctx)
-	cancel()
-	if n, err := first.Read(make([]byte, 8)); n != 0 || err != io.EOF {
-		t.Errorf("the first reader got %d, %v after its end", n, err)
-	}
-	second, _ := k.reader(t.Context())
-	go func() { _, _ = w.Write([]byte("keys")); _ = w.Close() }()
-	got, err := io.ReadAll(iotestOneByte{second})
-	if string(got) != "keys" || err != nil {
-		t.Errorf("the second reader got %q, %v", got, err)
-	}
-}
-
-// iotestOneByte reads a byte at a time.
-type iotestOneByte struct{ r io.Reader }
-
-func (o iotestOneByte) Read(p []byte) (int, error) { return o.r.Read(p[:1]) }
 
 func TestLogReader(t *testing.T) {
 	var out bytes.Buffer

@@ -11,8 +11,10 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 )
@@ -21,6 +23,7 @@ import (
 const (
 	DaemonNamespace = "kube-system"
 	DaemonSelector  = "app.kubernetes.io/name=qemulet"
+	NodeLabel       = "extraRuntime=virtlet"
 )
 
 // RelayCommand is what is started in a pod of the DaemonSet.
@@ -132,7 +135,7 @@ func (c *Cluster) daemon(p *corev1.Pod) *Daemon {
 // Pod implements Reach.
 func (c *Cluster) Pod(ctx context.Context, namespace, name string) (*Pod, error) {
 	namespace = cmp.Or(namespace, c.namespace)
-	p, err := get[corev1.Pod](ctx, c, "pods", namespace, name)
+	p, err := get[corev1.Pod](ctx, c, core("pods"), namespace, name)
 	if apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("there is no pod %s/%s in %s", namespace, name, c)
 	}
@@ -191,4 +194,40 @@ func (c *Cluster) Complete(ctx context.Context, namespace string) ([]PodName, er
 	}
 	slices.SortFunc(names, func(a, b PodName) int { return strings.Compare(a.String(), b.String()) })
 	return names, err
+}
+
+// Nodes are the cluster's nodes with the label that the DaemonSet wants, or the
+// only one that counts.
+func (c *Cluster) Nodes(ctx context.Context) ([]corev1.Node, error) {
+	if c.node != "" {
+		n, err := get[corev1.Node](ctx, c, core("nodes"), "", c.node)
+		if err != nil {
+			return nil, fmt.Errorf("node %s: %w", c.node, err)
+		}
+		return []corev1.Node{*n}, nil
+	}
+	all, err := objects[corev1.Node](ctx, c, "nodes", "", metav1.ListOptions{LabelSelector: NodeLabel})
+	if err != nil {
+		return nil, fmt.Errorf("listing the nodes: %w", err)
+	}
+	return all, nil
+}
+
+// DaemonPod is the DaemonSet's pod on a node with the daemon there, nil when none
+// runs.
+func (c *Cluster) DaemonPod(ctx context.Context, node string) (*corev1.Pod, *Daemon, error) {
+	pods, err := c.daemonPods(ctx, node)
+	if err != nil || len(pods) == 0 {
+		return nil, nil, err
+	}
+	return &pods[0], c.daemon(&pods[0]), nil
+}
+
+// HasRuntimeClass tells whether the RuntimeClass of deploy/base is there.
+func (c *Cluster) HasRuntimeClass(ctx context.Context) (bool, error) {
+	_, err := get[nodev1.RuntimeClass](ctx, c, schema.GroupVersionResource{Group: "node.k8s.io", Version: "v1", Resource: "runtimeclasses"}, "", runtimeClass)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
 }

@@ -12,9 +12,9 @@ func core(resource string) schema.GroupVersionResource {
 	return schema.GroupVersionResource{Version: "v1", Resource: resource}
 }
 
-// get reads an object of the core group.
-func get[T any](ctx context.Context, c *Cluster, resource, namespace, name string) (*T, error) {
-	o, err := c.client.Resource(core(resource)).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+// get reads an object; namespace is "" for one that is in none.
+func get[T any](ctx context.Context, c *Cluster, resource schema.GroupVersionResource, namespace, name string) (*T, error) {
+	o, err := c.client.Resource(resource).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,6 @@
-package podrun
+// Package terminal is what a person at a terminal needs who sits at the console of
+// a VM: each key goes to the guest, until Ctrl-] is typed.
+package terminal
 
 import (
 	"bytes"
@@ -14,21 +16,22 @@ import (
 // detachByte is Ctrl-], as with virsh console and telnet.
 const detachByte = 0x1d
 
-// keyboard reads a person's input for as long as the program runs. Reading
+// Keyboard reads a person's input for as long as the program runs. Reading
 // cannot be interrupted, so it is read in one place, and handed to whoever
 // wants it at the time.
-type keyboard struct {
+type Keyboard struct {
 	keys  chan []byte
 	start sync.Once
 	from  io.Reader
 }
 
-func newKeyboard(from io.Reader) *keyboard {
-	return &keyboard{keys: make(chan []byte), from: from}
+// NewKeyboard makes a Keyboard of a terminal, or of what stands for one.
+func NewKeyboard(from io.Reader) *Keyboard {
+	return &Keyboard{keys: make(chan []byte), from: from}
 }
 
 // pump ends with the input, or with the program.
-func (k *keyboard) pump() {
+func (k *Keyboard) pump() {
 	defer close(k.keys)
 	for {
 		buf := make([]byte, 256)
@@ -44,13 +47,13 @@ func (k *keyboard) pump() {
 
 // goesOn tells whether an end of the input was only Ctrl-D on a terminal; one
 // that was closed is no terminal any more.
-func (k *keyboard) goesOn() bool {
+func (k *Keyboard) goesOn() bool {
 	f, ok := k.from.(*os.File)
 	return ok && IsTerminal(f)
 }
 
-// next returns when something was typed (true), the input or ctx ended.
-func (k *keyboard) next(ctx context.Context) bool {
+// Next returns when something was typed (true), the input or ctx ended.
+func (k *Keyboard) Next(ctx context.Context) bool {
 	k.start.Do(func() { go k.pump() })
 	select {
 	case _, ok := <-k.keys:
@@ -60,9 +63,9 @@ func (k *keyboard) next(ctx context.Context) bool {
 	}
 }
 
-// reader returns the input from now on, until ctx ends or Ctrl-] is typed,
+// Reader returns the input from now on, until ctx ends or Ctrl-] is typed,
 // which closes detached.
-func (k *keyboard) reader(ctx context.Context) (in io.Reader, detached <-chan struct{}) {
+func (k *Keyboard) Reader(ctx context.Context) (in io.Reader, detached <-chan struct{}) {
 	k.start.Do(func() { go k.pump() })
 	r := &keyReader{ended: ctx.Done(), keys: k.keys, detached: make(chan struct{})}
 	return r, r.detached
@@ -103,9 +106,9 @@ func (r *keyReader) take(keys []byte, ok bool) {
 	}
 }
 
-// rawTerminal switches a terminal to raw mode, in which each key goes to the
+// Raw switches a terminal to raw mode, in which each key goes to the
 // guest, Ctrl-C too. The returned function switches back.
-func rawTerminal(f *os.File) (restore func(), err error) {
+func Raw(f *os.File) (restore func(), err error) {
 	fd := int(f.Fd())
 	state, err := term.MakeRaw(fd)
 	if err != nil {
@@ -117,13 +120,14 @@ func rawTerminal(f *os.File) (restore func(), err error) {
 // IsTerminal tells whether f is a terminal.
 func IsTerminal(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
 
-func isTerminal(w io.Writer) bool {
+// IsWriterTerminal tells whether w is a terminal.
+func IsWriterTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && IsTerminal(f)
 }
 
-// width is the number of columns of the terminal that w is.
-func width(w io.Writer) int {
+// Width is the number of columns of the terminal that w is.
+func Width(w io.Writer) int {
 	const usual = 80
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -133,10 +137,10 @@ func width(w io.Writer) int {
 	return usual
 }
 
-// interactive tells whether a person sits at in and out, and this program has
+// Interactive tells whether a person sits at in and out, and this program has
 // the terminal to itself: one in the background would be stopped for touching it.
-func interactive(in *os.File, out io.Writer) bool {
-	if !IsTerminal(in) || !isTerminal(out) {
+func Interactive(in *os.File, out io.Writer) bool {
+	if !IsTerminal(in) || !IsWriterTerminal(out) {
 		return false
 	}
 	// A terminal that is not the controlling one knows no foreground.
