@@ -225,6 +225,48 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// TestMoreRoutesThanFit: the client is not left without an answer, nor without its router.
+func TestMoreRoutesThanFit(t *testing.T) {
+	l := testLease()
+	l.Address = netip.MustParsePrefix("10.244.0.5/32")
+	l.Routes = parseRoutes("169.254.1.1/32", "0.0.0.0/0 169.254.1.1", "10.244.0.9/32")
+	for i := range 300 {
+		l.Routes = append(l.Routes, parseRoutes(fmt.Sprintf("10.%d.%d.0/24 169.254.1.1", i/256, i%256))...)
+		if i < 20 {
+			l.Routes = append(l.Routes, parseRoutes(fmt.Sprintf("172.16.%d.0/24 10.244.0.9", i))...)
+		}
+	}
+	for _, size := range []int{576, 1500} {
+		reply := l.Answer(request(t, dhcpv4.MessageTypeDiscover, option(57, byte(size>>8), byte(size))))
+		if got, limit := len(reply.ToBytes()), min(size, l.MTU)-28; got > limit {
+			t.Errorf("client takes %d: the answer has %d bytes, the limit is %d", size, got, limit)
+		}
+		var told []string
+		for _, r := range reply.ClasslessStaticRoute() {
+			told = append(told, fmt.Sprintf("%s %s", r.Dest, r.Router))
+		}
+		for _, want := range []string{"169.254.1.1/32 0.0.0.0", "0.0.0.0/0 169.254.1.1", "10.244.0.9/32 0.0.0.0", "172.16.3.0/24 10.244.0.9", "172.16.19.0/24 10.244.0.9"} {
+			if !slices.Contains(told, want) {
+				t.Errorf("client takes %d: %d routes, without %s", size, len(told), want)
+			}
+		}
+		if len(told) < 23 {
+			t.Errorf("client takes %d: %d routes", size, len(told))
+		}
+	}
+	l.Routes = nil
+	for i := range 300 {
+		l.Routes = append(l.Routes, Route{Dst: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, byte(i / 256), byte(i)}), 32)})
+	}
+	if got := len(l.Answer(request(t, dhcpv4.MessageTypeDiscover)).ToBytes()); got > 548 || got < 500 {
+		t.Errorf("routes on the link: %d bytes", got)
+	}
+	greedy := []dhcpv4.Modifier{option(61, make([]byte, 255)...), option(97, make([]byte, 255)...)}
+	if reply := l.Answer(request(t, dhcpv4.MessageTypeDiscover, greedy...)); len(reply.ClasslessStaticRoute()) > 0 {
+		t.Error("an answer that is full already has routes")
+	}
+}
+
 func TestAnswerFitsTheClient(t *testing.T) {
 	l := testLease()
 	l.Searches = nil

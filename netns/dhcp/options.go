@@ -16,30 +16,66 @@ func (l *Lease) configure(reply, req *dhcpv4.DHCPv4) {
 	if l.MTU > 0 {
 		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, binary.BigEndian.AppendUint16(nil, uint16(min(l.MTU, 65535)))))
 	}
-	l.addRoutes(reply, req)
 	if servers := v4Only(l.DNS); len(servers) > 0 {
 		reply.UpdateOption(dhcpv4.OptDNS(servers...))
 	}
 	if l.Hostname != "" {
 		reply.UpdateOption(dhcpv4.OptHostName(l.Hostname))
 	}
-	l.addSearches(reply, sizeLimit(req, l.MTU))
+	names := l.domains()
+	if len(names) > 0 {
+		reply.UpdateOption(dhcpv4.OptDomainName(names[0]))
+	}
+	limit := sizeLimit(req, l.MTU)
+	l.addRoutes(reply, req, limit)
+	addSearches(reply, names, limit)
 }
 
 // addRoutes sends a lone default route as router (option 3), anything else as classless routes (option 121), which then
 // include the default. A client that asks for routers but not for classless routes gets the router as well; one that
 // understands option 121 must ignore it (RFC 3442).
-func (l *Lease) addRoutes(reply, req *dhcpv4.DHCPv4) {
+func (l *Lease) addRoutes(reply, req *dhcpv4.DHCPv4, limit int) {
 	routes := l.classless()
 	router, plain := l.plainRouter(routes)
-	if !plain && len(routes) > 0 {
-		reply.UpdateOption(dhcpv4.OptClasslessStaticRoute(wireRoutes(routes)...))
-	}
 	wanted := req.ParameterRequestList()
 	lacks121 := len(wanted) > 0 && !wanted.Has(dhcpv4.OptionClasslessStaticRoute)
 	if router.IsValid() && (plain || lacks121) {
 		reply.UpdateOption(dhcpv4.OptRouter(router.AsSlice()))
 	}
+	if plain {
+		return
+	}
+	for room := limit - len(reply.ToBytes()); len(routes) > 0 && wireSize(routes) > room; {
+		routes = fewer(routes)
+	}
+	if len(routes) > 0 {
+		reply.UpdateOption(dhcpv4.OptClasslessStaticRoute(wireRoutes(routes)...))
+	}
+}
+
+// wireSize is how many bytes the routes take, in as many options as that needs (RFC 3396).
+func wireSize(routes []Route) int {
+	size := 0
+	for _, r := range routes {
+		size += 1 + (r.Dst.Bits()+7)/8 + 4
+	}
+	return size + 2*((size+254)/255)
+}
+
+// fewer leaves out the route that is missed least: one through the router that all else goes through as well, or else the narrowest
+// one with a router, or else the last one.
+func fewer(routes []Route) []Route {
+	last := len(routes) - 1
+	i := slices.IndexFunc(routes, func(r Route) bool {
+		return r.Gateway.IsValid() && r.Dst.Bits() > 0 && r.Gateway == routes[last].Gateway
+	})
+	if routes[last].Dst.Bits() > 0 || i < 0 {
+		i = slices.IndexFunc(routes, func(r Route) bool { return r.Gateway.IsValid() && r.Dst.Bits() > 0 })
+	}
+	if i < 0 {
+		i = last
+	}
+	return slices.Delete(routes, i, i+1)
 }
 
 // plainRouter returns the default route's next hop, and whether it says everything there is to say about routes.
@@ -114,20 +150,15 @@ func wireRoutes(routes []Route) []*dhcpv4.Route {
 func v4Only(addrs []netip.Addr) []net.IP {
 	var out []net.IP
 	for _, a := range addrs {
-		if is4(a) {
+		if is4(a) && len(out) < maxServers {
 			out = append(out, a.AsSlice())
 		}
 	}
 	return out
 }
 
-// addSearches adds the domain and as much of the search list, from its beginning, as fits.
-func (l *Lease) addSearches(reply *dhcpv4.DHCPv4, limit int) {
-	names := l.domains()
-	if len(names) == 0 {
-		return
-	}
-	reply.UpdateOption(dhcpv4.OptDomainName(names[0]))
+// addSearches adds as much of the search list, from its beginning, as fits.
+func addSearches(reply *dhcpv4.DHCPv4, names []string, limit int) {
 	for n := len(names); n > 0; n-- {
 		reply.UpdateOption(dhcpv4.OptGeneric(dhcpv4.OptionDNSDomainSearchList, searchList(names[:n])))
 		if len(reply.ToBytes()) <= limit {
@@ -143,6 +174,7 @@ const (
 	maxLabel    = 63
 	maxName     = 253
 	maxSearches = 32
+	maxServers  = 8 // more than any resolver uses
 )
 
 // sizeLimit is the largest DHCP message in bytes that the client takes (option 57) and the link carries.

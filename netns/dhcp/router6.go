@@ -138,15 +138,12 @@ const maxSearchOption = 800
 func v6Only(addrs []netip.Addr) []net.IP {
 	var out []net.IP
 	for _, a := range addrs {
-		if a.Is6() && !a.Is4In6() && len(out) < maxServers6 {
+		if a.Is6() && !a.Is4In6() && len(out) < maxServers {
 			out = append(out, a.AsSlice())
 		}
 	}
 	return out
 }
-
-// maxServers6 is more than any resolver uses.
-const maxServers6 = 8
 
 // advertisementFrame is an advertisement on its way to one host, or to all.
 func (l *Lease) advertisementFrame(router, to netip.Addr) []byte {
