@@ -40,14 +40,21 @@ func (l *Lease) advertisement(router netip.Addr) []byte {
 		m = append(m, ndMTU, ndMTUUnits, 0, 0)
 		m = binary.BigEndian.AppendUint32(m, uint32(l.MTU))
 	}
+	dns := l.appendDNS(nil)
+	end := maxAdvertisement - len(dns)
 	for _, p := range l.onLink6() {
-		m = appendPrefix(m, p)
+		if len(m)+8*ndPrefixUnits <= end {
+			m = appendPrefix(m, p)
+		}
 	}
 	if router.IsValid() {
-		m = l.appendRoutes(m)
+		m = l.appendRoutes(m, end)
 	}
-	return l.appendDNS(m)
+	return append(m, dns...)
 }
+
+// maxAdvertisement is what every link carries in one packet. Prefixes and routes beyond that are left out.
+const maxAdvertisement = minMTU6 - ip6Len
 
 // minMTU6 is the smallest that IPv6 works with.
 const minMTU6 = 1280
@@ -99,11 +106,11 @@ func (l *Lease) hasDefault6() bool {
 	return slices.ContainsFunc(l.Routes, func(r Route) bool { return r.Dst.Addr().Is6() && r.Dst.Bits() == 0 && r.Gateway.IsValid() })
 }
 
-// appendRoutes adds the other routes by the same router. Those by another one cannot be told.
-func (l *Lease) appendRoutes(m []byte) []byte {
+// appendRoutes adds the other routes by the same router, up to a length. Those by another one cannot be told.
+func (l *Lease) appendRoutes(m []byte, end int) []byte {
 	gateway := l.gateway6()
 	for _, r := range l.Routes {
-		if r.Dst.Addr().Is6() && r.Dst.Bits() > 0 && r.Gateway == gateway {
+		if r.Dst.Addr().Is6() && r.Dst.Bits() > 0 && r.Gateway == gateway && len(m)+8*ndRouteUnits <= end {
 			addr := r.Dst.Masked().Addr().As16()
 			m = append(m, ndRoute, ndRouteUnits, byte(r.Dst.Bits()), 0)
 			m = binary.BigEndian.AppendUint32(m, uint32(seconds(routerLifetime)))

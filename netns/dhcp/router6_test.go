@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +33,21 @@ func TestAdvertisement(t *testing.T) {
 	}
 	if m := l.advertisement(netip.Addr{}); binary.BigEndian.Uint16(m[6:]) != 0 || bytes.Contains(m, []byte{0x18, 3, 48}) {
 		t.Errorf("without a router: %x", m)
+	}
+}
+
+func TestAdvertisementFitsAnyLink(t *testing.T) {
+	l := dualLease()
+	l.Searches = []string{strings.Repeat("a", 60) + ".example", strings.Repeat("b", 60) + ".example"}
+	for i := range 100 {
+		l.Routes = append(l.Routes, parseRoutes(fmt.Sprintf("fd01:%x::/32 fd00:1::1", i), fmt.Sprintf("fd02:%x::/32", i))...)
+	}
+	frame := l.advertisementFrame(netip.MustParseAddr("fe80::1"), allNodes())
+	if size := len(frame) - etherLen; size > minMTU6 || size < minMTU6-8*ndPrefixUnits || !bytes.Contains(frame, []byte("bbb\x07example\x00")) {
+		t.Errorf("a packet of %d bytes: %x", size, frame)
+	}
+	if p := icmp6(frame, routerAdvertise, 16); p == nil || binary.BigEndian.Uint16(p.payload[6:]) == 0 {
+		t.Error("no router is advertised")
 	}
 }
 
