@@ -187,11 +187,13 @@ func reachable(p netip.Prefix, o *observedLink) netip.Prefix {
 	return netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
 }
 
-// podIPs returns the result's addresses in order, but the first IPv4 address before all others.
+// podIPs returns the result's addresses in order and each once, but the first IPv4 address before all others.
 func podIPs(result *types100.Result) []netip.Addr {
 	var ips []netip.Addr
 	for _, ip := range result.IPs {
-		ips = append(ips, toAddr(ip.Address.IP))
+		if addr := toAddr(ip.Address.IP); !slices.Contains(ips, addr) {
+			ips = append(ips, addr)
+		}
 	}
 	if i := slices.IndexFunc(ips, netip.Addr.Is4); i > 0 {
 		first := ips[i]

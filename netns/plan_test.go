@@ -169,6 +169,7 @@ func TestPlanOrderAndRepair(t *testing.T) {
 	if strings.Join(names, " ") != "net1 eth0 l2" || nics[0].nic.Addresses[0].Addr().String() != "10.2.0.6" {
 		t.Errorf("order %v, first %+v", names, nics[0].nic)
 	}
+	r.IPs = append(r.IPs, r.IPs[0]) // twice
 	if ips := podIPs(r); len(ips) != 3 || ips[0].String() != "10.2.0.6" {
 		t.Errorf("pod addresses %v", ips)
 	}
