@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,25 @@ func TestWhatPluginsAreTold(t *testing.T) {
 		`"servers":["10.96.0.10"]},"portMappings":[{"containerPort":80,"hostPort":18080,"protocol":"tcp"},{"containerPort":53,"hostIP":"192.0.2.1","hostPort":18053,"protocol":"udp"}]}`
 	if got := toJSON(t, in.RuntimeConfig); got != want {
 		t.Errorf("runtimeConfig\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestWhatNoPluginTakes: it is said, and not an error, since plugins may learn of it otherwise.
+func TestWhatNoPluginTakes(t *testing.T) {
+	n := newNode(t, bridgeNet(`{"type":"portmap","capabilities":{"portMappings":true}}`))
+	for i, tt := range []struct {
+		net  string
+		want []string
+	}{{bridgeNet()(n), []string{"bandwidth", "portMappings"}}, {bridgeNet(`{"type":"portmap","capabilities":{"portMappings":true}}`)(n), []string{"bandwidth"}}} {
+		n.configure("10-test.conflist", tt.net)
+		p := testPod(i)
+		p.PortMappings = []PortMapping{{HostPort: 18082, ContainerPort: 80}}
+		p.Capabilities = map[string]any{"bandwidth": map[string]uint64{"ingressRate": 8e6, "ingressBurst": 8e5}}
+		p.KeepMACs = map[string]HardwareAddr{"eth0": HardwareAddr(hardwareAddr("0a:58:0a:00:00:79"))}
+		if got := n.setup(p).Record().Unclaimed; !slices.Equal(got, tt.want) {
+			t.Errorf("unclaimed: %v, want %v", got, tt.want)
+		}
+		n.teardown(p)
 	}
 }
 

@@ -25,6 +25,20 @@ func (p Pod) checkDemands(list *libcni.NetworkConfigList) error {
 	return nil
 }
 
+// unclaimed returns the capabilities that the pod has arguments for and no plugin takes. DNS and the MAC address are the guest's
+// in any case.
+func (p Pod) unclaimed(list *libcni.NetworkConfigList) []string {
+	var names []string
+	for name := range capabilityArgs(p) {
+		claimed := slices.ContainsFunc(list.Plugins, func(c *libcni.PluginConfig) bool { return c.Network.Capabilities[name] })
+		if !claimed && name != "dns" && name != "mac" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 func (p Pod) demand(capability string) string {
 	if capability == "mac" {
 		return p.MAC.String()

@@ -15,6 +15,9 @@ type Record struct {
 	Interfaces []Interface  `json:"interfaces"`
 	IPs        []netip.Addr `json:"ips"` // the pod's address first
 	DNS        DNS          `json:"dns,omitzero"`
+	// Unclaimed are capabilities, such as "portMappings", that the pod would use and no plugin declares. There are plugins
+	// that learn of a pod's ports by themselves.
+	Unclaimed []string `json:"unclaimed,omitempty"`
 }
 
 // Interface is one NIC of the guest and what stands behind it in the pod's namespace.

@@ -233,6 +233,7 @@ func (s *setup) record(result *types100.Result, nics []*plannedNIC) Record {
 		NetnsPath: s.path,
 		IPs:       podIPs(result),
 		DNS:       s.journal.Pod.DNS,
+		Unclaimed: s.journal.Pod.unclaimed(s.list),
 	}
 	if r.DNS.IsZero() {
 		r.DNS = resultDNS(result)

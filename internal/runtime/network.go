@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -106,6 +107,14 @@ func checkNICs(n *netns.Network) error {
 		return fmt.Errorf("the CNI plugins made %d interfaces; up to %d are accepted: %w", count, qemu.MaxNICs, errdefs.ErrFailedPrecondition)
 	}
 	return nil
+}
+
+// warnUnclaimed names what kubelet believes the pod to have. Plugins that learn
+// of it by themselves declare nothing, so that it is no error.
+func (r *Runtime) warnUnclaimed(p *pod, n *netns.Network) {
+	if names := n.Record().Unclaimed; len(names) > 0 {
+		r.podLog(p).Warn("no CNI plugin declares a capability that the pod would use", "capabilities", strings.Join(names, ", "))
+	}
 }
 
 func macsOf(n *netns.Network) map[string]string {

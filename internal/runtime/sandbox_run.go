@@ -165,6 +165,7 @@ func (r *Runtime) connectSandbox(ctx context.Context, p *pod) error {
 		return errors.Join(err, n.Close())
 	}
 	p.setNetwork(n)
+	r.warnUnclaimed(p, n)
 	// gofail: var sandboxReady struct{}
 	return nil
 }
