@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/unixsock":   {},
 	"internal/version":    {},
 	"internal/vmpod":      {},
+	"internal/watchdog":   {},
 
 	"internal/runtime": {
 		"cloudinit", "disks", "netns", "qemu", "qmp",
@@ -49,14 +50,14 @@ var arrows = map[string][]string{
 		"disks", "netns", "qemu",
 		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",
 		"internal/metrics",
-		"internal/runtime", "internal/store", "internal/unixsock", "internal/version",
+		"internal/runtime", "internal/store", "internal/unixsock", "internal/version", "internal/watchdog",
 	},
 	"internal/podrun":   {"internal/flexvolume", "internal/kube", "internal/terminal"},
 	"internal/reach":    {"internal/api"},
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
-	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version"},
+	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version", "internal/watchdog"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
 	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/reach", "internal/terminal", "internal/version"},
 	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},

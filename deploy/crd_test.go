@@ -19,10 +19,15 @@ import (
 	"github.com/qemulet/qemulet/internal/images"
 )
 
-// definition is the CRD as an API server holds it.
-func definition(t *testing.T) *apiextensions.CustomResourceDefinition {
+// definition is the CRD of a kind as an API server holds it.
+func definition(t *testing.T, kind string) *apiextensions.CustomResourceDefinition {
 	t.Helper()
-	external := one[*apiextensionsv1.CustomResourceDefinition](t)
+	found := all[*apiextensionsv1.CustomResourceDefinition](t)
+	i := slices.IndexFunc(found, func(d *apiextensionsv1.CustomResourceDefinition) bool { return d.Spec.Names.Kind == kind })
+	if i < 0 {
+		t.Fatalf("no definition of %s", kind)
+	}
+	external := found[i]
 	apiextensionsv1.SetDefaults_CustomResourceDefinition(external)
 	apiextensionsv1.SetDefaults_CustomResourceDefinitionSpec(&external.Spec)
 	internal := &apiextensions.CustomResourceDefinition{}
@@ -32,9 +37,9 @@ func definition(t *testing.T) *apiextensions.CustomResourceDefinition {
 	return internal
 }
 
-func schema(t *testing.T) *apiextensions.JSONSchemaProps {
+func schema(t *testing.T, kind string) *apiextensions.JSONSchemaProps {
 	t.Helper()
-	d := definition(t)
+	d := definition(t, kind)
 	if d.Spec.Validation != nil { // where the versions agree
 		return d.Spec.Validation.OpenAPIV3Schema
 	}
@@ -42,29 +47,32 @@ func schema(t *testing.T) *apiextensions.JSONSchemaProps {
 }
 
 // An API server takes it, and its names are those of Virtlet.
-func TestCRDIsAccepted(t *testing.T) {
-	d := definition(t)
+func TestCRDIsAccepted(t *testing.T) { accepted(t, "VirtletImageMapping", "vim") }
+
+func accepted(t *testing.T, kind, short string) {
+	t.Helper()
+	d := definition(t, kind)
 	d.Status.StoredVersions = []string{"v1"}
 	for _, err := range crdvalidation.ValidateCustomResourceDefinition(t.Context(), d) {
 		t.Error(err)
 	}
 	n := d.Spec.Names
-	if d.Spec.Group != "virtlet.k8s" || n.Kind != "VirtletImageMapping" || n.Plural != "virtletimagemappings" || !slices.Equal(n.ShortNames, []string{"vim"}) {
+	if d.Spec.Group != "virtlet.k8s" || n.Plural != strings.ToLower(kind)+"s" || !slices.Equal(n.ShortNames, []string{short}) {
 		t.Errorf("got %+v", d.Spec)
 	}
 }
 
-// check says what is wrong with a mapping of this spec, and which fields would
-// be dropped.
-func check(t *testing.T, spec string) (problems string, unknown []string) {
+// check says what is wrong with an object of this kind and spec, and which fields
+// would be dropped.
+func check(t *testing.T, kind, spec string) (problems string, unknown []string) {
 	t.Helper()
 	var content any
 	if err := yaml.UnmarshalStrict([]byte(spec), &content); err != nil {
 		t.Fatal(err)
 	}
-	object := map[string]any{"apiVersion": "virtlet.k8s/v1", "kind": "VirtletImageMapping",
+	object := map[string]any{"apiVersion": "virtlet.k8s/v1", "kind": kind,
 		"metadata": map[string]any{"name": "it", "namespace": "kube-system"}, "spec": content}
-	props := schema(t)
+	props := schema(t, kind)
 	validator, _, err := validation.NewSchemaValidator(props)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +113,7 @@ func TestCRDTakesGoodMappings(t *testing.T) {
 		"a digest's case":  "{translations: [{name: a, url: u, sha256: " + strings.ToUpper(digest) + "}]}",
 		"both name and re": "{translations: [{name: a, regexp: b, url: u}]}",
 	} {
-		problems, unknown := check(t, spec)
+		problems, unknown := check(t, "VirtletImageMapping", spec)
 		if problems != "" || len(unknown) > 0 {
 			t.Errorf("%s: %s, unknown %q", name, problems, unknown)
 		}
@@ -131,18 +139,18 @@ func TestCRDRefusesBadMappings(t *testing.T) {
 		"no certificate":  {"{transports: {a: {tls: {certificates: [{key: k}]}}}}", "spec.transports.a.tls.certificates[0].cert"},
 		"no list":         {"{translations: {name: a}}", "spec.translations"},
 	} {
-		if problems, _ := check(t, c.spec); !strings.Contains(problems, c.want) {
+		if problems, _ := check(t, "VirtletImageMapping", c.spec); !strings.Contains(problems, c.want) {
 			t.Errorf("%s: got %q, want %q", name, problems, c.want)
 		}
 	}
-	if _, unknown := check(t, "{translations: [{name: a, url: u, sha265: x}]}"); !slices.Equal(unknown, []string{"spec.translations[0].sha265"}) {
+	if _, unknown := check(t, "VirtletImageMapping", "{translations: [{name: a, url: u, sha265: x}]}"); !slices.Equal(unknown, []string{"spec.translations[0].sha265"}) {
 		t.Errorf("unknown %q", unknown)
 	}
 }
 
 // The schema has the fields that the daemon reads, no more and no less.
 func TestCRDHasTheFieldsOfTranslations(t *testing.T) {
-	spec := schema(t).Properties["spec"]
+	spec := schema(t, "VirtletImageMapping").Properties["spec"]
 	compare(t, "spec", reflect.TypeFor[images.Translation](), &spec)
 }
 

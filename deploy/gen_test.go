@@ -4,22 +4,19 @@ import (
 	"flag"
 	"os"
 	"testing"
-
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-var update = flag.Bool("update", false, "write what qemuletctl gen prints anew")
+var update = flag.Bool("update", false, "write base/crd-config.yaml, and what qemuletctl gen prints, anew")
 
 // generated is what qemuletctl has in it, so that gen needs no source.
 const generated = "../cmd/qemuletctl/deployment.yaml"
 
 func TestGenPrintsTheBase(t *testing.T) {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "base")
+	base, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := built.AsYaml()
+	want, err := base.AsYaml()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,17 +19,24 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 
+	"github.com/qemulet/qemulet/internal/config"
 	"github.com/qemulet/qemulet/internal/images"
 	"github.com/qemulet/qemulet/internal/vmpod"
 )
+
+// built is the base, which takes a while.
+var built = sync.OnceValues(func() (resmap.ResMap, error) {
+	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "base")
+})
 
 // objects are those of the base, decoded by the API's own types, which refuse
 // fields that they do not have, and fields given twice.
 func objects(t *testing.T) []runtime.Object {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "base")
+	base, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +49,7 @@ func objects(t *testing.T) []runtime.Object {
 	}
 	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, known, known, json.SerializerOptions{Yaml: true, Strict: true})
 	var all []runtime.Object
-	for _, r := range built.Resources() {
+	for _, r := range base.Resources() {
 		text, err := r.AsYAML()
 		if err != nil {
 			t.Fatal(err)
@@ -82,8 +90,8 @@ func TestManifestsDecode(t *testing.T) {
 	for _, o := range objects(t) {
 		kinds[o.GetObjectKind().GroupVersionKind().Kind]++
 	}
-	want := map[string]int{"CustomResourceDefinition": 1, "ServiceAccount": 1, "ClusterRole": 1, "ClusterRoleBinding": 1, "Role": 1,
-		"RoleBinding": 1, "RuntimeClass": 1, "ConfigMap": 1, "DaemonSet": 1}
+	want := map[string]int{"CustomResourceDefinition": 2, "ServiceAccount": 1, "ClusterRole": 1, "ClusterRoleBinding": 1, "Role": 1,
+		"RoleBinding": 1, "RuntimeClass": 1, "ConfigMap": 2, "DaemonSet": 1}
 	if !maps.Equal(kinds, want) {
 		t.Errorf("got %v", kinds)
 	}
@@ -106,12 +114,28 @@ func TestOverhead(t *testing.T) {
 	}
 }
 
+// configMap is one of kube-system's.
+func configMap(t *testing.T, name string) *corev1.ConfigMap {
+	t.Helper()
+	for _, m := range all[*corev1.ConfigMap](t) {
+		if m.Name == name && m.Namespace == "kube-system" {
+			return m
+		}
+	}
+	t.Fatalf("no ConfigMap kube-system/%s", name)
+	return nil
+}
+
+// The settings for all nodes are empty: they would count more than mappings.
+func TestConfigMapIsEmpty(t *testing.T) {
+	if m := configMap(t, config.ConfigMapName); len(m.Data) != 0 {
+		t.Errorf("it has %v", m.Data)
+	}
+}
+
 // Each file of image translations is understood, and its rules find their URLs.
 func TestImageTranslations(t *testing.T) {
-	files := one[*corev1.ConfigMap](t)
-	if files.Name != "virtlet-image-translations" || files.Namespace != "kube-system" {
-		t.Errorf("it is %s/%s", files.Namespace, files.Name)
-	}
+	files := configMap(t, "virtlet-image-translations")
 	var rules []images.Translation
 	for name, text := range files.Data {
 		translation, err := images.ParseTranslation(name, []byte(text))
@@ -140,7 +164,7 @@ func TestDaemonSetVolumes(t *testing.T) {
 	if access == nil || access.Sources[0].ServiceAccountToken.Path != "token" || access.Sources[1].ConfigMap.Items[0].Path != "ca.crt" {
 		t.Errorf("api-access is %+v", access)
 	}
-	if rules := volumes["image-translations"].ConfigMap; rules == nil || rules.Name != one[*corev1.ConfigMap](t).Name {
+	if rules := volumes["image-translations"].ConfigMap; rules == nil || rules.Name != "virtlet-image-translations" {
 		t.Errorf("image-translations is %+v", rules)
 	}
 	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {

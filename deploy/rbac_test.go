@@ -57,14 +57,25 @@ clusters: [{name: k, cluster: {server: %q}}], users: [{name: u, user: {token: t}
 	if _, err := api.ImageMappings(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if len(r.requests) != 3 {
+	if _, err := api.Settings(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := api.NodeLabels(t.Context(), "node-1"); err == nil {
+		t.Error("labels of no node")
+	}
+	if len(r.requests) != 6 {
 		t.Fatalf("%d requests", len(r.requests))
+	}
+	// What it lists of settings it also watches.
+	for _, req := range r.requests[3:5] {
+		req.Verb = "watch"
+		r.requests = append(r.requests, req)
 	}
 	return r.requests
 }
 
-// grant is one verb for one resource; namespace "" is all of them.
-type grant struct{ group, resource, verb, namespace string }
+// grant is one verb for one resource; namespace and name "" are all of them.
+type grant struct{ group, resource, verb, namespace, name string }
 
 // grants are what the service account is given by way of its bindings.
 func grants(t *testing.T) []grant {
@@ -76,7 +87,13 @@ func grants(t *testing.T) []grant {
 			for _, group := range r.APIGroups {
 				for _, resource := range r.Resources {
 					for _, verb := range r.Verbs {
-						given = append(given, grant{group, resource, verb, namespace})
+						names := r.ResourceNames
+						if len(names) == 0 {
+							names = []string{""}
+						}
+						for _, name := range names {
+							given = append(given, grant{group, resource, verb, namespace, name})
+						}
 					}
 				}
 			}
@@ -98,7 +115,7 @@ func TestRBACIsWhatTheDaemonNeeds(t *testing.T) {
 	given := grants(t)
 	for _, r := range asked(t) {
 		i := slices.IndexFunc(given, func(g grant) bool {
-			return g.group == r.APIGroup && g.resource == r.Resource && g.verb == r.Verb && (g.namespace == "" || g.namespace == r.Namespace)
+			return g.group == r.APIGroup && g.resource == r.Resource && g.verb == r.Verb && (g.namespace == "" || g.namespace == r.Namespace) && (g.name == "" || g.name == r.Name)
 		})
 		if i < 0 {
 			t.Errorf("%s of %s.%s in %s is not granted", r.Verb, r.Resource, r.APIGroup, r.Namespace)

@@ -13,6 +13,7 @@ import (
 	"github.com/qemulet/qemulet/internal/criproxy"
 	"github.com/qemulet/qemulet/internal/unixsock"
 	"github.com/qemulet/qemulet/internal/version"
+	"github.com/qemulet/qemulet/internal/watchdog"
 )
 
 // stopLimit bounds how long calls under way may go on after the proxy was told
@@ -41,7 +42,12 @@ func serve(ctx context.Context, o *options, out io.Writer) error {
 		defer cancel()
 		stopped <- proxy.Stop(limited)
 	})()
+	looking, endLooking := context.WithCancel(ctx)
+	watched := make(chan error, 1)
+	go func() { watched <- watchdog.Run(looking, watchdog.Socket(o.listen, nil), log) }()
 	err = proxy.Serve(l)
+	endLooking()
+	err = errors.Join(err, <-watched)
 	if ctx.Err() != nil {
 		err = errors.Join(err, <-stopped)
 	}

@@ -38,6 +38,7 @@ On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 		newRmCommand(),
 		newImageCommand(),
 		newServeCommand(),
+		newConfigCommand(),
 		newVersionCommand(),
 		manual.Command(root, "1"),
 	)

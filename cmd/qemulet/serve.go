@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 
 	sddaemon "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/qemulet/qemulet/internal/config"
@@ -20,7 +24,9 @@ Stopping, upgrading or killing this daemon never touches a virtual machine:
 the next one finds them, and what it missed meanwhile, by its records.
 
 Each setting can be given in three places. The flag counts most, then the
-environment, then the file:
+environment, then the file; less than all three, in a cluster, the ConfigMap
+virtlet-config and VirtletConfigMapping objects. SIGHUP has them read anew. What
+each means, and which change at once: docs/configuration.md, "qemulet config dump".
 
     flag          --run-dir /run/qemulet
     environment   QEMULET_RUN_DIR=/run/qemulet
@@ -47,27 +53,74 @@ func newServeCommand() *cobra.Command {
 		Example: serveExamples,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(cmd.Flags(), os.Environ())
-			if err != nil {
-				return err
-			}
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return serve(ctx, cfg, newLog(cmd.ErrOrStderr(), cfg))
+			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			return serve(ctx, loadWith(cmd), cmd.ErrOrStderr())
 		},
 	}
 	config.AddFlags(cmd.Flags())
 	return cmd
 }
 
-func serve(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+// loadWith reads the settings for a command with their flags.
+func loadWith(cmd *cobra.Command) daemon.LoadSettings {
+	return func(cluster ...config.Object) (*config.Config, error) {
+		return config.Load(cmd.Flags(), os.Environ(), cluster...)
+	}
+}
+
+func serve(ctx context.Context, load daemon.LoadSettings, out io.Writer) error {
+	local, err := load()
+	if err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	level.Set(local.Level())
+	settings, err := daemon.OpenSettings(ctx, load, newLeveledLog(out, local, level), level)
+	if err != nil {
+		return err
+	}
+	cfg := settings.Config()
+	log := newLeveledLog(out, cfg, level)
 	for _, warning := range cfg.Warnings {
 		log.Warn("settings", "warning", warning)
 	}
 	// The streaming protocols log with klog.
 	klog.SetSlogLogger(log)
 	defer context.AfterFunc(ctx, func() { notify(log, sddaemon.SdNotifyStopping) })()
-	return daemon.Run(ctx, cfg, log, func() { notify(log, sddaemon.SdNotifyReady) })
+	defer reloadOnHangup(settings, log)()
+	return daemon.Serve(ctx, settings, log, func() { notify(log, sddaemon.SdNotifyReady) })
+}
+
+// reloadOnHangup reads the settings anew for each SIGHUP, until the returned
+// function is called.
+func reloadOnHangup(settings *daemon.Settings, log *slog.Logger) (stop func()) {
+	hangups, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangups, syscall.SIGHUP)
+	go func() {
+		defer close(done)
+		for range hangups {
+			reload(settings, log)
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-done
+	}
+}
+
+func reload(settings *daemon.Settings, log *slog.Logger) {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // it cannot fail
+	notify(log, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sddaemon.SdNotifyReloading, now.Nano()/1000))
+	if err := settings.Reload(); err != nil {
+		log.Error("settings", "error", err)
+	} else {
+		log.Info("settings were read anew")
+	}
+	notify(log, sddaemon.SdNotifyReady)
 }
 
 // notify tells systemd, if it started us.
@@ -80,7 +133,11 @@ func notify(log *slog.Logger, state string) {
 
 // newLog makes the log that the settings ask for.
 func newLog(w io.Writer, cfg *config.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.Level()}
+	return newLeveledLog(w, cfg, cfg.Level())
+}
+
+func newLeveledLog(w io.Writer, cfg *config.Config, level slog.Leveler) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	// ImageUsers tells which pods use which images: by digest, the pods as
 	// namespace/name.
 	ImageUsers func() map[string][]string
+	// Settings tells those in force.
+	Settings func() Settings
 	// Metrics serves GET /metrics in Prometheus' text format.
 	Metrics http.Handler
 	// Sessions serves the URLs that CRI's Attach and PortForward return, below
@@ -59,6 +61,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("POST "+PrunePath, answer(o.prune))
 	mux.HandleFunc("GET "+ResolvePath, answer(o.resolve))
 	o.routeVMs(mux)
+	mux.HandleFunc("GET "+SettingsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, o.Settings()) })
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))

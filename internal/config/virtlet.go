@@ -128,3 +128,13 @@ func (v virtletName) value(text string) (string, error) {
 	}
 	return v.translate(text)
 }
+
+// VirtletEnv is the variable in which Virtlet had a setting, if it had the same
+// values, and else "".
+func VirtletEnv(setting string) string {
+	v, ok := findVirtlet(func(v virtletName) bool { return v.setting == setting && v.env != "" })
+	if !ok || v.translate != nil || v.form.Type == "boolean" {
+		return ""
+	}
+	return v.env
+}

@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthapi "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
 
@@ -75,6 +77,8 @@ func New(o Options) (*Proxy, error) {
 		grpc.WriteBufferSize(buffer),
 		grpc.WaitForHandlers(true),
 	)
+	// It says that the proxy itself answers, whatever the runtimes do.
+	healthapi.RegisterHealthServer(p.server, health.NewServer())
 	return p, nil
 }
 

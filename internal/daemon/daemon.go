@@ -11,6 +11,8 @@ import (
 
 	"github.com/oklog/run"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/qemulet/qemulet/internal/api"
 	"github.com/qemulet/qemulet/internal/config"
@@ -19,6 +21,7 @@ import (
 	"github.com/qemulet/qemulet/internal/httpd"
 	"github.com/qemulet/qemulet/internal/unixsock"
 	"github.com/qemulet/qemulet/internal/version"
+	"github.com/qemulet/qemulet/internal/watchdog"
 )
 
 const (
@@ -34,12 +37,17 @@ const (
 	sessionsTimeout = 5 * time.Second
 )
 
-// Run is the daemon. It takes the state directory for itself, recovers what
+// Run is a daemon with settings that do not change; see Serve.
+func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()) error {
+	return Serve(ctx, FixedSettings(cfg), log, ready)
+}
+
+// Serve is the daemon. It takes the state directory for itself, recovers what
 // the last one left, opens its sockets, calls ready, and serves until ctx
 // ends. VMs are not touched by its end. The error is nil after an orderly
 // end, and otherwise says what could not be done.
-func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()) (err error) {
-	begin := time.Now()
+func Serve(ctx context.Context, settings *Settings, log *slog.Logger, ready func()) (err error) {
+	begin, cfg := time.Now(), settings.Config()
 	// VMs inherit it: no guest's memory ends up in a core file.
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		log.Warn("core files cannot be switched off", "error", err)
@@ -68,7 +76,9 @@ func Run(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func()
 		"streams", f.streamURL.String(), "took", time.Since(begin))
 	ready()
 	defer log.Info("stopped serving, VMs run on")
-	return f.serve(ctx, n, cfg)
+	settings.setApply(n.adjust)
+	defer settings.setApply(nil)
+	return f.serve(ctx, n, settings)
 }
 
 // front is the daemon's listeners.
@@ -113,7 +123,8 @@ func (f *front) close() {
 }
 
 // serve runs the servers until ctx ends or one of them fails.
-func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
+func (f *front) serve(ctx context.Context, n *node, settings *Settings) error {
+	cfg := settings.Config()
 	streams := streaming.New(n.runtime, f.streamURL, n.log)
 	server := cri.New(cri.Options{
 		Runtime:      n.runtime,
@@ -123,7 +134,7 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		Version:      version.Number(),
 		Handlers:     n.runtime.Handlers(),
 		CgroupDriver: cgroupDriver(cfg.CgroupDriver),
-		Info:         func() map[string]string { return statusInfo(cfg) },
+		Info:         func() map[string]string { return statusInfo(settings.Config()) },
 		Requested:    n.metrics.Requested,
 		Panicked:     n.metrics.Panicked,
 		Traces:       n.traces.provider(),
@@ -131,6 +142,7 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 	local := api.Handler(api.Options{
 		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime},
 		Metrics: n.metrics.Handler(), Sessions: streams,
+		Settings: func() api.Settings { return apiSettings(settings.Config()) },
 	})
 
 	var g run.Group
@@ -152,10 +164,20 @@ func (f *front) serve(ctx context.Context, n *node, cfg *config.Config) error {
 		})
 	}
 	add(ctx, &g, n.lookAtQEMU)
+	add(ctx, &g, settings.follow)
+	add(ctx, &g, func(ctx context.Context) error {
+		return watchdog.Run(ctx, watchdog.Socket(cfg.CRISocket, askForPods), n.log)
+	})
 	err := g.Run()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sessionsTimeout)
 	defer cancel()
 	return errors.Join(err, streams.Wait(ctx))
+}
+
+// askForPods goes through what all other calls go through, too. There is no such pod.
+func askForPods(ctx context.Context, conn *grpc.ClientConn) error {
+	_, err := runtimeapi.NewRuntimeServiceClient(conn).ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{Filter: &runtimeapi.PodSandboxFilter{Id: "watchdog"}})
+	return err
 }
 
 // add makes an actor of a function that ends with its context. Actors end one

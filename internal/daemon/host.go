@@ -13,6 +13,7 @@ import (
 	"github.com/coreos/go-systemd/v22/util"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/api"
 	"github.com/qemulet/qemulet/internal/config"
 )
 
@@ -90,5 +91,26 @@ func statusInfo(cfg *config.Config) map[string]string {
 		settings[v.Name] = v.Value
 	}
 	raw, _ := json.Marshal(settings) // strings always can be
-	return map[string]string{"config": string(raw)}
+	info := map[string]string{"config": string(raw)}
+	if pending := cfg.Pending(); len(pending) > 0 {
+		raw, _ := json.Marshal(pending)
+		info["pendingRestart"] = string(raw)
+	}
+	return info
+}
+
+// SettingsPath is where the daemon's API has its settings.
+const SettingsPath = api.SettingsPath
+
+// apiSettings is what `qemulet config dump --running` shows.
+func apiSettings(cfg *config.Config) api.Settings {
+	return api.Settings{Values: asAPI(cfg.Values()), Pending: asAPI(cfg.Pending())}
+}
+
+func asAPI(values []config.Value) []api.Setting {
+	all := make([]api.Setting, 0, len(values))
+	for _, v := range values {
+		all = append(all, api.Setting{Name: v.Name, Value: v.Value, Origin: string(v.Origin)})
+	}
+	return all
 }

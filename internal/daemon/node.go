@@ -94,6 +94,25 @@ func imageOptions(cfg *config.Config, cluster *kube.API) images.Options {
 	}
 }
 
+// adjust has what begins from now on follow the settings that may change while the
+// daemon runs.
+func (n *node) adjust(cfg *config.Config) {
+	rawDevices, err := disks.ParseWhitelist(cfg.RawDevices)
+	if err == nil {
+		err = n.images.SetRules(images.Rules{
+			TranslationDir: cfg.ImageTranslationDir,
+			NoRegexp:       !cfg.RegexpImageTranslation,
+			Protocol:       cfg.DownloadProtocol,
+			FileDir:        cfg.ImageFileDir,
+		})
+	}
+	if err != nil {
+		n.log.Error("changed settings have no effect", "error", err)
+		return
+	}
+	n.runtime.Adjust(runtime.Adjustable{VhostNet: cfg.VhostNet, RawDevices: rawDevices, DefaultCPUModel: cfg.CPUModel})
+}
+
 // mappings lists the cluster's VirtletImageMappings for the image store.
 func mappings(cluster *kube.API) func(context.Context) ([]images.Mapping, error) {
 	return func(ctx context.Context) ([]images.Mapping, error) {

@@ -39,7 +39,10 @@ type Explanation struct {
 // Explain tells where a pull of the name would go now, and why. The error is an
 // errdefs.ErrInvalidArgument: the name cannot be one.
 func (s *Store) Explain(ctx context.Context, ref string) (Explanation, error) {
-	return Explain(ctx, ref, s.opts)
+	o := s.opts
+	rules := s.rules()
+	o.TranslationDir, o.NoRegexp, o.Protocol, o.FileDir = rules.TranslationDir, rules.NoRegexp, rules.Protocol, rules.FileDir
+	return Explain(ctx, ref, o)
 }
 
 // Explain says what a store with these options would make of a name. It asks no

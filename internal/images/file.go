@@ -52,14 +52,15 @@ func (s *Store) fillFromFile(ctx context.Context, j *job, in *intake) (arrival, 
 // openLocal opens a regular file below FileDir. Neither ".." nor a symbolic link
 // leads out of it. The caller closes the file.
 func (s *Store) openLocal(path string) (*os.File, error) {
-	if s.opts.FileDir == "" {
+	dir := s.rules().FileDir
+	if dir == "" {
 		return nil, fmt.Errorf("files of the node are not allowed as images (the setting image-file-dir is empty): %w", errdefs.ErrPermissionDenied)
 	}
-	name, err := filepath.Rel(s.opts.FileDir, path)
+	name, err := filepath.Rel(dir, path)
 	if err != nil || !filepath.IsLocal(name) {
-		return nil, fmt.Errorf("not below the image-file-dir %s: %w", s.opts.FileDir, errdefs.ErrPermissionDenied)
+		return nil, fmt.Errorf("not below the image-file-dir %s: %w", dir, errdefs.ErrPermissionDenied)
 	}
-	root, err := os.OpenRoot(s.opts.FileDir)
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("image-file-dir: %w", fileError(err))
 	}

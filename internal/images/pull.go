@@ -151,8 +151,9 @@ func (s *Store) Downloads() []Download {
 }
 
 func (s *Store) resolve(ctx context.Context, n Name) Resolution {
+	rules := s.rules()
 	return Translate(n, s.translations(ctx), TranslateOptions{
-		Protocol: s.opts.Protocol, NoRegexp: s.opts.NoRegexp, Warn: s.opts.Warn,
+		Protocol: rules.Protocol, NoRegexp: rules.NoRegexp, Warn: s.opts.Warn,
 	})
 }
 

@@ -40,6 +40,7 @@ type Store struct {
 	held      map[string]int // digests that Acquire handed out, counted
 	releases  uint64         // how often something held was released
 	inUse     func() map[string]bool
+	changed   *Rules // what SetRules set, nil before
 	closed    bool
 }
 
@@ -58,8 +59,8 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("image store: no directory given: %w", errdefs.ErrInvalidArgument)
 	}
 	o.setDefaults()
-	if p := o.Protocol; p != "https" && p != "http" && p != schemeOCI {
-		return nil, fmt.Errorf("image store: protocol %q (accepted: https, http, oci): %w", p, errdefs.ErrInvalidArgument)
+	if err := checkProtocol(o.Protocol); err != nil {
+		return nil, err
 	}
 	s := &Store{
 		opts:           o,

@@ -21,7 +21,7 @@ type Mapping struct {
 // of files, each sorted by name.
 func (s *Store) translations(ctx context.Context) []Translation {
 	all := s.mapped(ctx)
-	return append(all, LoadTranslations(s.opts.TranslationDir, s.opts.Warn)...)
+	return append(all, LoadTranslations(s.rules().TranslationDir, s.opts.Warn)...)
 }
 
 // mapped reads the objects. Without them the files count alone.

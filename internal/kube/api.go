@@ -87,7 +87,7 @@ var mappings = schema.GroupVersionResource{Group: "virtlet.k8s", Version: "v1", 
 // where the resource is not defined, and where no access is configured, which
 // is then not tried.
 func (a *API) ImageMappings(ctx context.Context) ([]ImageMapping, error) {
-	if a.Kubeconfig == "" && !inPod() {
+	if !a.Configured() {
 		return nil, nil
 	}
 	var all []ImageMapping
@@ -118,14 +118,9 @@ func (a *API) ImageMappings(ctx context.Context) ([]ImageMapping, error) {
 
 // ask gives the question a client and a bound, and its error a class.
 func (a *API) ask(ctx context.Context, question func(context.Context, dynamic.Interface) error) error {
-	cfg, err := a.config()
+	client, host, err := a.client()
 	if err != nil {
-		return as(errdefs.ErrUnavailable, "no access to the Kubernetes API: %w", err)
-	}
-	cfg.WarningHandler = rest.NoWarnings{}
-	client, err := dynamic.NewForConfig(cfg)
-	if err != nil {
-		return as(errdefs.ErrUnavailable, "no access to the Kubernetes API: %w", err)
+		return err
 	}
 	limit := cmp.Or(a.Timeout, defaultTimeout)
 	tooLong := fmt.Errorf("no answer within %v", limit)
@@ -135,7 +130,20 @@ func (a *API) ask(ctx context.Context, question func(context.Context, dynamic.In
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // client-go's words for it are many
 	}
-	return classify(cfg.Host, err)
+	return classify(host, err)
+}
+
+// client is for the API server at host.
+func (a *API) client() (c dynamic.Interface, host string, err error) {
+	cfg, err := a.config()
+	if err == nil {
+		host, cfg.WarningHandler = cfg.Host, rest.NoWarnings{}
+		c, err = dynamic.NewForConfig(cfg)
+	}
+	if err != nil {
+		return nil, "", as(errdefs.ErrUnavailable, "no access to the Kubernetes API: %w", err)
+	}
+	return c, host, nil
 }
 
 // classify says in which class a server's error is.

@@ -15,7 +15,7 @@ import (
 // VirtletCPUModel, or else the node's own setting.
 func (r *Runtime) cpu(s *vmpod.Settings) qemu.CPU {
 	if s.CPU == nil {
-		return qemu.CPU{Model: cmp.Or(s.CPUModel, r.DefaultCPUModel)}
+		return qemu.CPU{Model: cmp.Or(s.CPUModel, r.adjustable().DefaultCPUModel)}
 	}
 	c := qemu.CPU{
 		Model:    s.CPU.Model,

@@ -73,7 +73,7 @@ func (r *Runtime) ownVolume(v *vm, fv flexvolume.Volume) (volumeDisk, error) {
 
 // rawVolume is a device of the host that the node's owner has allowed.
 func (r *Runtime) rawVolume(fv flexvolume.Volume) (volumeDisk, error) {
-	if err := r.RawDevices.Check(fv.Path); err != nil {
+	if err := r.adjustable().RawDevices.Check(fv.Path); err != nil {
 		return volumeDisk{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	device, err := inspectDevice(fv.Path)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -77,6 +78,9 @@ type Options struct {
 // concurrently. Recover comes first, Close last.
 type Runtime struct {
 	Options
+	// adjusted is what Adjust set, nil before.
+	adjusted atomic.Pointer[Adjustable]
+
 	ops    operations
 	events events
 

@@ -16,7 +16,7 @@ const vhostDevice = "/dev/vhost-net"
 // it, the kernel has it, and guests run under KVM, without which it cannot be
 // told of what they send.
 func (r *Runtime) vhostNet(accel qemu.Accel) bool {
-	return r.VhostNet && accel == qemu.KVM && vhostUsable(vhostDevice)
+	return r.adjustable().VhostNet && accel == qemu.KVM && vhostUsable(vhostDevice)
 }
 
 // vhostGetFeatures is VHOST_GET_FEATURES (linux/vhost.h).
