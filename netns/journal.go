@@ -44,19 +44,29 @@ func (m *Manager) journalPath(id string) string {
 
 func (m *Manager) linksPath(id string) string { return filepath.Join(m.journalDir(), id+linksSuffix) }
 
-// writeJournal stores an entry durably: after a crash there is the old one or the new one.
-func (m *Manager) writeJournal(a attachment) error {
+// writeJournal stores an entry, which a later process finds from then on. When the channel has told of no error it outlasts a power
+// failure as well: before that no plugin must run, since what plugins keep on disk may outlast one too.
+func (m *Manager) writeJournal(a attachment) (durable <-chan error, err error) {
 	if err := os.MkdirAll(m.journalDir(), 0o700); err != nil {
-		return fmt.Errorf("netns: journal: %w", err)
+		return nil, fmt.Errorf("netns: journal: %w", err)
 	}
 	raw, err := json.Marshal(a)
 	if err != nil {
-		return fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+		return nil, fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
 	}
-	if err := writeFileAtomic(m.journalPath(a.Pod.ID), raw); err != nil {
-		return fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+	file, err := writeFileAtomic(m.journalPath(a.Pod.ID), raw)
+	if err != nil {
+		return nil, fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
 	}
-	return nil
+	done := make(chan error, 1)
+	go func() {
+		err := unix.Fdatasync(int(file.Fd()))
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = fmt.Errorf("netns: journal of pod %s: %w", a.Pod.ID, err)
+		}
+		done <- err
+	}()
+	return done, nil
 }
 
 // writeLinks notes links before they are changed. A power failure may lose the note: it takes the links, and
@@ -72,23 +82,22 @@ func (m *Manager) writeLinks(a attachment) error {
 	return nil
 }
 
-func writeFileAtomic(path string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+// writeFileAtomic makes a file that nobody sees unfinished. The caller closes it.
+func writeFileAtomic(path string, data []byte) (*os.File, error) {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { _ = tmp.Close() }()
-	_, err = tmp.Write(data)
+	_, err = file.Write(data)
 	if err == nil {
-		err = unix.Fdatasync(int(tmp.Fd()))
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
+		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(tmp.Name())
+		_ = file.Close()
+		_ = os.Remove(file.Name())
+		return nil, err
 	}
-	return err
+	return file, nil
 }
 
 // readJournal returns a pod's entry; ok is false when there is none, or none that can be read.

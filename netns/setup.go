@@ -112,27 +112,31 @@ func (m *Manager) cleanupContext(ctx context.Context) (context.Context, context.
 // cleanupPlugins is how many plugins may use up their time before a clean-up is given up.
 const cleanupPlugins = 4
 
-// makeNamespace writes the journal first: whoever finds a namespace that is ours also finds how to undo it.
+// makeNamespace writes the journal first: whoever finds a namespace that is ours also finds how to undo it. While the disk takes its
+// time the namespace is made, which a power failure takes along.
 func (s *setup) makeNamespace() error {
 	if err := s.checkUnused(); err != nil {
 		return err
 	}
-	if err := s.m.writeJournal(s.journal); err != nil {
+	durable, err := s.m.writeJournal(s.journal)
+	if err != nil {
 		return err
 	}
 	s.undo.add(s.removeJournal)
-	err := createNamespace(s.path, func() (err error) {
+	err = createNamespace(s.path, func() (err error) {
 		if s.links, err = openLinks(); err != nil {
 			return err
 		}
 		return s.links.loopbackUp()
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, <-durable)
 	}
 	s.undo.add(func(context.Context) error { return removeNamespace(s.path) })
-	s.ns, err = openNamespace(s.path)
-	return err
+	if s.ns, err = openNamespace(s.path); err != nil {
+		return errors.Join(err, <-durable)
+	}
+	return <-durable
 }
 
 func (s *setup) checkUnused() error {
