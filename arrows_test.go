@@ -53,13 +53,14 @@ var arrows = map[string][]string{
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version", "internal/watchdog",
 	},
 	"internal/podrun":   {"internal/flexvolume", "internal/kube", "internal/terminal"},
+	"internal/qmpshell": {"qmp"},
 	"internal/reach":    {"internal/api"},
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
 	"internal/criproxy": {"internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version", "internal/watchdog"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/reach", "internal/terminal", "internal/version"},
+	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/qmpshell", "internal/reach", "internal/terminal", "internal/version", "qmp"},
 	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},
 }
 

@@ -27,6 +27,7 @@ func Build(c Config, caps Capabilities) (Invocation, error) {
 		addRootPorts,
 		addSmallDevices,
 		addAgent,
+		addDisplay,
 		addDisks,
 		addNICs,
 		addShares,

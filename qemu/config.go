@@ -41,6 +41,9 @@ type Config struct {
 	NICs []NIC `json:"nics,omitempty"`
 	// Shares in the guest's order.
 	Shares []Share `json:"shares,omitempty"`
+	// Display gives the guest a VGA card, of which there are screenshots, and
+	// whose VNC server takes the connections that it is handed over the monitor.
+	Display bool `json:"display,omitempty"`
 	// TBSizeMiB bounds TCG's translation buffer, in MiB; 0 means 64. It is
 	// memory of the QEMU process on top of the guest's.
 	TBSizeMiB int `json:"tbSizeMiB,omitempty"`

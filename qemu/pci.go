@@ -10,7 +10,8 @@ import "fmt"
 //
 //	00      host bridge
 //	01.0-3  spare root ports rp0..rp3
-//	01.4    virtio-serial (01.5-7 are free)
+//	01.4    virtio-serial
+//	01.5    VGA card, if there is one (01.6-7 are free)
 //	02.0-3  balloon, rng, pvpanic, SCSI controller
 //	02.4-7  root ports of shares, eight shares each, if there are any
 //	03-09   NICs 0..6
@@ -26,8 +27,11 @@ const (
 	maxVirtioDisks = slotLPC - slotFirstDisk
 )
 
-// fnSerialBus is the function of slotRootPorts behind the root ports.
-const fnSerialBus = sparePorts
+// Functions of slotRootPorts behind the root ports.
+const (
+	fnSerialBus = sparePorts + iota
+	fnDisplay
+)
 
 // MaxNICs is how many NICs a machine can have.
 const MaxNICs = slotFirstDisk - slotFirstNIC

@@ -60,6 +60,9 @@ func newRootCommand(name string) *cobra.Command {
 		newGenCommand(),
 		newInstallCommand(),
 		newVersionCommand(a),
+		newQMPCommand(a),
+		newScreenshotCommand(a),
+		newVNCCommand(a),
 		newRelayCommand(),
 	)
 	root.AddCommand(domainCommands(a)...)

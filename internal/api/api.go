@@ -39,6 +39,8 @@ type Options struct {
 	Images Store
 	// Machines are the VMs.
 	Machines Machines
+	// Debug is for people who debug VMs.
+	Debug Debug
 	// ImageUsers tells which pods use which images: by digest, the pods as
 	// namespace/name.
 	ImageUsers func() map[string][]string
@@ -62,6 +64,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET "+ResolvePath, answer(o.resolve))
 	o.routeVMs(mux)
 	mux.HandleFunc("GET "+SettingsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, o.Settings()) })
+	o.routeDebug(mux)
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))

@@ -3,12 +3,14 @@ package api
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // StreamProtocol is what a client asks to upgrade to for paths that are streams of
@@ -26,6 +28,14 @@ type Stream struct {
 
 // Read implements io.Reader.
 func (s *Stream) Read(p []byte) (int, error) { return s.r.Read(p) }
+
+// SyscallConn implements syscall.Conn, by which the client's process is known.
+func (s *Stream) SyscallConn() (syscall.RawConn, error) {
+	if c, ok := s.Conn.(syscall.Conn); ok {
+		return c.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
 
 // serveStream serves a path that is a stream. open finds what it leads to, whose
 // error the client is told; what that returns is then called with the stream, and

@@ -140,7 +140,7 @@ func (f *front) serve(ctx context.Context, n *node, settings *Settings) error {
 		Traces:       n.traces.provider(),
 	})
 	local := api.Handler(api.Options{
-		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime},
+		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime}, Debug: debug{machines{n.runtime}},
 		Metrics: n.metrics.Handler(), Sessions: streams,
 		Settings: func() api.Settings { return apiSettings(settings.Config()) },
 	})

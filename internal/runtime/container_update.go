@@ -61,7 +61,7 @@ func checkMemory(spec *vmpod.VM, phase store.ContainerPhase, limit int64, pod *r
 		return fmt.Errorf("memory limit %d: the machine has %d bytes of RAM, and more only when its pod is made again: %w", limit, spec.MemoryBytes, errdefs.ErrFailedPrecondition)
 	case limit < vmpod.MinMemory:
 		return fmt.Errorf("memory limit %d: a guest needs %d bytes at least: %w", limit, vmpod.MinMemory, errdefs.ErrInvalidArgument)
-	case room > 0 && limit < spec.MemoryBytes && room < spec.MemoryBytes+vmpod.Overhead(spec.VCPUs, spec.MemoryBytes, "kvm", 0):
+	case room > 0 && limit < spec.MemoryBytes && room < spec.MemoryBytes+spec.Overhead("kvm", 0):
 		return fmt.Errorf("memory limit %d: the pod's RuntimeClass has no overhead for QEMU, whose memory the pod's cgroup would then lack: %w", limit, errdefs.ErrFailedPrecondition)
 	case phase != store.ContainerRunning && limit != spec.MemoryBytes:
 		return fmt.Errorf("memory limit %d: a guest that does not run cannot give memory back: %w", limit, errdefs.ErrFailedPrecondition)

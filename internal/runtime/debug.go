@@ -1,12 +1,32 @@
 package runtime
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/qemulet/qemulet/qmp"
 )
+
+// Monitor returns what serves QMP to one client, held to what may allows, until the
+// client leaves, the context ends or the VM does. It takes ownership of the
+// connection.
+func (r *Runtime) Monitor(id string, may DebugCommands) (func(context.Context, net.Conn), error) {
+	v, err := r.vm(id)
+	if err != nil {
+		return nil, err
+	}
+	_, c, _ := v.running()
+	if c == nil || c.mux == nil {
+		return nil, fmt.Errorf("container %s is %s: its QEMU runs no more, or does not answer: %w", v.id, v.record().Phase, errdefs.ErrFailedPrecondition)
+	}
+	return func(ctx context.Context, nc net.Conn) { c.mux.ServeConn(ctx, nc, may.rule()) }, nil
+}
 
 // auditDebug says in the daemon's log who sent which command to a VM's monitor.
 // Arguments are left out: some carry secrets.

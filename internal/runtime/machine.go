@@ -37,6 +37,7 @@ func (r *Runtime) machineConfig(v *vm, spec *vmpod.VM, vols *volumes, state *Hyp
 		NICs:      r.nics(v, state.Accel.Accel),
 		Disks:     vols.machineDisks(),
 		Shares:    vols.machineShares(),
+		Display:   spec.Display,
 	}
 }
 

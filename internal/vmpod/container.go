@@ -105,7 +105,7 @@ func (v *VM) takeMemoryLimit(limit int64, bad *problems) {
 // guest. The limit is raised then (see PodMemory), but the scheduler did not know.
 func (v *VM) noteOverhead(pod *runtimeapi.LinuxPodSandboxConfig) {
 	limit := PodMemory(pod)
-	if need := v.MemoryBytes + Overhead(v.VCPUs, v.MemoryBytes, "kvm", 0); limit > 0 && limit < need {
+	if need := v.MemoryBytes + v.Overhead("kvm", 0); limit > 0 && limit < need {
 		v.note(fmt.Sprintf("the pod's memory limit of %d bytes has too little room for QEMU beside the guest's %d and is raised on the node; give its RuntimeClass an overhead of %dMi to have it counted when the pod is scheduled",
 			limit, v.MemoryBytes, (need-pod.GetResources().GetMemoryLimitInBytes()+mib-1)/mib))
 	}

@@ -38,12 +38,25 @@ func Overhead(vcpus int, mem int64, accel string, tbSizeMiB int) int64 {
 	return n
 }
 
+// displayOverhead is what a VGA card needs on top: its memory (16 MiB), the VNC
+// server's copy of it, and what is encoded for clients.
+const displayOverhead = 48 * mib
+
+// Overhead is the function of this name for all that the VM has.
+func (v *VM) Overhead(accel string, tbSizeMiB int) int64 {
+	n := Overhead(v.VCPUs, v.MemoryBytes, accel, tbSizeMiB)
+	if v.Display {
+		n += displayOverhead
+	}
+	return n
+}
+
 // Resources are the limits for the cgroup that QEMU is born in: the CPU's as
 // kubelet sent them, since they bound all of QEMU, however many virtual
 // processors it has; and the guest's RAM with Overhead on top as the limit of
 // memory, so that a guest may use all the RAM it was promised.
 func (v *VM) Resources(accel string, tbSizeMiB int) *specs.LinuxResources {
-	return CgroupResources(v.limits, v.MemoryBytes+Overhead(v.VCPUs, v.MemoryBytes, accel, tbSizeMiB))
+	return CgroupResources(v.limits, v.MemoryBytes+v.Overhead(accel, tbSizeMiB))
 }
 
 // CgroupResources turns CRI's limits into those of a cgroup, with memoryLimit

@@ -96,6 +96,21 @@ func setChownShares(s *Settings, value string) error {
 	return nil
 }
 
+// DisplayAnnotation is the name of the annotation that gives a guest a display.
+const DisplayAnnotation = "qemulet.io/display"
+
+// displays are the kinds of displays, and whether they are any.
+var displays = map[string]bool{"vga": true, "none": false}
+
+func setDisplay(s *Settings, value string) error {
+	display, known := displays[value]
+	if !known {
+		return errors.New("unknown display")
+	}
+	s.Display = display
+	return nil
+}
+
 func setForceDHCP(s *Settings, value string) error {
 	s.CloudInit.ForceDHCP = isTrue(value)
 	return nil

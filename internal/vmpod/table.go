@@ -138,6 +138,13 @@ func annotations() []annotation {
 			example:  "true",
 		},
 		{
+			name: DisplayAnnotation, set: setDisplay,
+			accepted: "vga or none",
+			initial:  "none",
+			effect:   "`vga` gives the guest a VGA card: `qemuletctl vnc` shows it and types on the guest's keyboard, `qemuletctl screenshot` takes a picture. Its VNC server listens nowhere, the daemon hands connections to it. QEMU may need 48 MiB more for it, which the pod's memory limit is raised by. A VM that was started without a card cannot be given one. Virtlet gave a card to all VMs.",
+			example:  "vga",
+		},
+		{
 			name: "kubernetes.io/ingress-bandwidth", set: setIngress,
 			accepted: "bits per second as a Kubernetes quantity, 1k to 1P",
 			initial:  "no bound",

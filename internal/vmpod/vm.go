@@ -38,6 +38,8 @@ type Settings struct {
 	// RootVolumeSize is the least virtual size of the root disk in bytes;
 	// 0 means that of the image. The image's size counts when it is larger.
 	RootVolumeSize int64
+	// Display gives the guest a VGA card.
+	Display bool
 	// ChownShares gives shared directories, with all in them, to QEMU's user.
 	ChownShares bool
 	// SystemUUID is what VirtletSystemUUID says, lower case, or empty.
