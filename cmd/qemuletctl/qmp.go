@@ -98,10 +98,7 @@ func qmpShell(cmd *cobra.Command, p *reach.Pod, writes bool) error {
 
 func interact(ctx context.Context, conn *qmp.Conn, p *reach.Pod, tty *os.File) error {
 	fd := int(tty.Fd())
-	width, height, err := term.GetSize(fd)
-	if err != nil {
-		width, height = 80, 24
-	}
+	width, height, _ := term.GetSize(fd) // the shell knows what to do without
 	before, err := term.MakeRaw(fd)
 	if err != nil {
 		return fmt.Errorf("terminal: %w", err)

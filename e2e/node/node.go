@@ -96,6 +96,9 @@ func (n *Node) path(elem ...string) string { return filepath.Join(append([]strin
 // Socket is the path of the daemon's CRI socket.
 func (n *Node) Socket() string { return n.path("run", "cri.sock") }
 
+// APISocket is the path of the daemon's api socket.
+func (n *Node) APISocket() string { return n.path("run", "api.sock") }
+
 // Netns is the name of the network namespace that is the node.
 func (n *Node) Netns() string { return n.ns.name }
 

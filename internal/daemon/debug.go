@@ -2,11 +2,8 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/qemulet/qemulet/internal/runtime"
 )
@@ -47,19 +44,9 @@ func (d debug) Screenshot(ctx context.Context, namespace, name string, w io.Writ
 
 // idOf finds the container of a pod's VM.
 func (d debug) idOf(ctx context.Context, namespace, name string) (string, error) {
-	for _, s := range newest(d.Sandboxes()) {
-		meta := s.Config.GetMetadata()
-		if meta.GetNamespace() != namespace || meta.GetName() != name {
-			continue
-		}
-		look, err := d.Look(ctx, s.ID)
-		if err == nil && look.Container == nil {
-			err = fmt.Errorf("pod %s/%s has no VM, or not yet: %w", namespace, name, errdefs.ErrFailedPrecondition)
-		}
-		if err != nil {
-			return "", err
-		}
-		return look.Container.ID, nil
+	look, err := d.findVM(ctx, namespace, name)
+	if err != nil {
+		return "", err
 	}
-	return "", fmt.Errorf("there is no VM pod %s/%s on this node: %w", namespace, name, errdefs.ErrNotFound)
+	return look.Container.ID, nil
 }

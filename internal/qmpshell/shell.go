@@ -30,8 +30,8 @@ info WORD... asks the human monitor. help COMMAND lists arguments. exit, or
 Ctrl-D, leaves. Tab completes. Events are printed as they come.
 `
 
-// errExit ends the shell.
-var errExit = errors.New("exit")
+// errLeft ends the shell.
+var errLeft = errors.New("the person has left the shell")
 
 // Shell reads commands and prints what QEMU answers.
 type Shell struct {
@@ -77,7 +77,7 @@ func (s *Shell) line(ctx context.Context, line string) error {
 	case "":
 		return nil
 	case wordExit:
-		return errExit
+		return errLeft
 	case wordHelp:
 		return s.help(strings.TrimSpace(rest))
 	case wordInfo:
@@ -163,7 +163,7 @@ func (s *Shell) loop(ctx context.Context, read func() (string, error), failed fu
 			return err
 		}
 		switch err := s.line(ctx, text); {
-		case errors.Is(err, errExit):
+		case errors.Is(err, errLeft):
 			return nil
 		case err != nil:
 			failed(err)

@@ -21,9 +21,10 @@ func Interact(ctx context.Context, conn *qmp.Conn, in io.Reader, out io.Writer, 
 		io.Reader
 		io.Writer
 	}{in, out}, prompt)
-	if width > 0 && height > 0 {
-		_ = t.SetSize(width, height) // it tells only that the prompt could not be drawn anew
+	if width <= 0 || height <= 0 { // a terminal that does not know
+		width, height = 80, 24
 	}
+	_ = t.SetSize(width, height) // it tells only that the prompt could not be drawn anew
 	s, err := New(ctx, conn, t)
 	if err != nil {
 		return err

@@ -16,9 +16,10 @@ import (
 	"github.com/qemulet/qemulet/qmp"
 )
 
-// display returns the monitor of a running VM that has a display.
-func (r *Runtime) display(id string) (*qmp.Conn, error) {
-	v, err := r.vm(id)
+// display returns the monitor of a running VM that has a display. what needs one is
+// said in the error.
+func (r *Runtime) display(id, what string) (*qmp.Conn, error) {
+	v, m, err := r.machineOf(id, what)
 	if err != nil {
 		return nil, err
 	}
@@ -30,17 +31,14 @@ func (r *Runtime) display(id string) (*qmp.Conn, error) {
 		return nil, fmt.Errorf("the VM has no display, and cannot be given one while it runs: make the pod anew with the annotation %s: vga: %w",
 			vmpod.DisplayAnnotation, errdefs.ErrFailedPrecondition)
 	}
-	if m, _, _ := v.running(); m != nil && m.Responsive() {
-		return m.QMP(), nil
-	}
-	return nil, fmt.Errorf("container %s is %s: its QEMU runs no more, or does not answer: %w", v.id, v.record().Phase, errdefs.ErrFailedPrecondition)
+	return m.QMP(), nil
 }
 
 // VNC connects to the display of a VM: what is returned speaks RFB (RFC 6143).
 // QEMU listens nowhere; it is handed one end of a pair of sockets. The caller
 // closes the other.
 func (r *Runtime) VNC(ctx context.Context, id string) (net.Conn, error) {
-	monitor, err := r.display(id)
+	monitor, err := r.display(id, "vnc")
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +80,7 @@ func socketPair() (net.Conn, *os.File, error) {
 
 // Screenshot writes what a VM's display shows to w, as a PNG.
 func (r *Runtime) Screenshot(ctx context.Context, id string, w io.Writer) error {
-	monitor, err := r.display(id)
+	monitor, err := r.display(id, "screenshot")
 	if err != nil {
 		return err
 	}
