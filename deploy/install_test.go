@@ -324,19 +324,20 @@ func TestInstallInPod(t *testing.T) {
 	before := h.files()
 	h.refused("do not say where the API server is", "install", "--pod-uid", "uid-1")
 	h.env = append(h.env, "KUBERNETES_SERVICE_HOST=fd00::1", "KUBERNETES_SERVICE_PORT=443")
-	h.mustRun("install", "--pod-uid", "uid-1")
+	h.mustRun("install", "--pod-uid", "uid-1", "--node-name", "node-1.example")
 	if got := h.files()["/etc/qemulet/cluster"]; got != "-> /var/lib/kubelet/pods/uid-1/volumes" {
 		t.Errorf("the link is %q", got)
 	}
 	for file, want := range map[string]string{
 		"/etc/qemulet/kubeconfig":                               "server: https://[fd00::1]:443\n",
+		"/etc/systemd/system/qemulet.service.d/10-node.conf":    "QEMULET_NODE_NAME=node-1.example\n",
 		"/etc/systemd/system/qemulet.service.d/20-cluster.conf": "QEMULET_KUBECONFIG=/etc/qemulet/kubeconfig\n",
 	} {
 		if !strings.Contains(h.has(file), want) {
 			t.Errorf("%s: %s", file, h.has(file))
 		}
 	}
-	_, calls := h.mustRun("install", "--pod-uid", "uid-2")
+	_, calls := h.mustRun("install", "--pod-uid", "uid-2", "--node-name", "node-1.example")
 	if got := h.files()["/etc/qemulet/cluster"]; got != "-> /var/lib/kubelet/pods/uid-2/volumes" || slices.Contains(calls, "systemctl restart qemulet.service") {
 		t.Errorf("the link is %q, called %q", got, calls)
 	}
@@ -364,6 +365,7 @@ func TestBadInput(t *testing.T) {
 		`"--rot" is no option`:               {"install", "--rot"},
 		`--primary "x y": an absolute path`:  {"install", "--primary", "x y"},
 		`--kubelet-root "/a%n": an absolute`: {"install", "--kubelet-root", "/a%n"},
+		`--node-name "A B": lower case`:      {"install", "--node-name", "A B"},
 		`--pod-uid "../..": letters, digits`: {"install", "--pod-uid", "../.."},
 		"--primary /run/nothing.sock is not": {"install", "--primary", "/run/nothing.sock"},
 	} {

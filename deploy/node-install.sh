@@ -18,6 +18,7 @@ Options:
   --primary SOCKET          the runtime of ordinary pods (containerd's or CRI-O's socket, whichever is there)
   --volume-plugin-dir DIR   kubelet's (/usr/libexec/kubernetes/kubelet-plugins/volume/exec)
   --kubelet-root DIR        kubelet's --root-dir (/var/lib/kubelet)
+  --node-name NAME          what the cluster calls the node (the host's name)
   --pod-uid UID             the pod that this runs in: the daemon takes the pod's service account and image translations
   --force                   uninstall although VM pods are there, or may be; they are then lost to kubelet
 
@@ -29,7 +30,7 @@ EOF
 fail() { echo "node-install: $*" >&2; exit 1; }
 bad_usage() { echo "node-install: $*; see --help" >&2; exit 2; }
 
-root=/ primary='' pod_uid='' force=''
+root=/ primary='' node_name='' pod_uid='' force=''
 from=$(dirname "$(readlink -f "$0")")
 plugins=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
 kubelet_root=/var/lib/kubelet
@@ -48,17 +49,18 @@ read_options() {
   while [ $# -gt 0 ]; do
     case $1 in
       --force) force=1; shift; continue ;;
-      --root | --from | --primary | --volume-plugin-dir | --kubelet-root | --pod-uid) ;;
+      --root | --from | --primary | --volume-plugin-dir | --kubelet-root | --node-name | --pod-uid) ;;
       *) bad_usage "\"$1\" is no option" ;;
     esac
     [ $# -gt 1 ] || bad_usage "$1 needs a value"
-    [ "$1" = --pod-uid ] || absolute "$1" "$2"
+    case $1 in --pod-uid | --node-name) ;; *) absolute "$1" "$2" ;; esac
     case $1 in
       --root) root=$2 ;;
       --from) from=$2 ;;
       --primary) primary=$2 ;;
       --volume-plugin-dir) plugins=$2 ;;
       --kubelet-root) kubelet_root=$2 ;;
+      --node-name) [[ $2 =~ ^[a-z0-9.-]+$ ]] || bad_usage "--node-name \"$2\": lower case letters, digits, . and - are accepted"; node_name=$2 ;;
       --pod-uid) [[ $2 =~ ^[0-9a-zA-Z-]+$ ]] || bad_usage "--pod-uid \"$2\": letters, digits and - are accepted"; pod_uid=$2 ;;
     esac
     shift 2
@@ -182,6 +184,7 @@ install_files() {
   put_text /etc/systemd/system/qemulet.service.d/10-node.conf 644 qemulet <<EOF
 [Service]
 Environment=QEMULET_KUBELET_ROOT_DIR=$kubelet_root
+${node_name:+Environment=QEMULET_NODE_NAME=$node_name}
 EOF
 }
 

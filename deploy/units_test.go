@@ -31,8 +31,8 @@ func settings(t *testing.T, name string) []string {
 // ordinary pods need waits for the daemon.
 func TestUnits(t *testing.T) {
 	for name, want := range map[string][]string{
-		"qemulet.service":  {"Service.KillMode=process", "Service.Delegate=yes", "Service.ExecStart=/usr/local/bin/qemulet serve"},
-		"criproxy.service": {"Unit.Before=kubelet.service", "Unit.After=containerd.service crio.service", "Service.ExecStart=/usr/local/bin/criproxy $CRIPROXY_ARGS"},
+		"qemulet.service":  {"Service.KillMode=process", "Service.Delegate=yes", "Service.ExecReload=/bin/kill -HUP $MAINPID", "Service.WatchdogSec=3min", "Service.ExecStart=/usr/local/bin/qemulet serve"},
+		"criproxy.service": {"Unit.Before=kubelet.service", "Unit.After=containerd.service crio.service", "Service.WatchdogSec=1min", "Service.ExecStart=/usr/local/bin/criproxy $CRIPROXY_ARGS"},
 	} {
 		has := settings(t, name)
 		for _, w := range append(want, "Service.Type=notify", "Service.Restart=always", "Unit.StartLimitIntervalSec=0", "Install.WantedBy=multi-user.target") {
