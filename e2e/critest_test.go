@@ -76,11 +76,30 @@ func wantSpecs(t *testing.T, passed []string, groups map[string][]string) {
 	}
 }
 
-// The specs of critest that say how a runtime keeps pods and containers, as far as a container need not be a process of the node's kernel.
+// The specs of critest that say how a runtime keeps pods and containers, and need nothing in the guest. The rest looks at processes,
+// users and mounts of a container in the node's kernel, which a virtual machine has none of, or runs commands, see critestAgentSpecs.
 var critestLifeSpecs = map[string][]string{
-	"Runtime info runtime should support returning runtime info": {
-		"version info should be returned",
+	"Runtime info runtime should support returning runtime info runtime should return": {"version info", "runtime conditions"},
+	"PodSandbox runtime should support basic operations on PodSandbox runtime should support": {
+		"running PodSandbox", "stopping PodSandbox", "removing PodSandbox", "preserving PodSandbox attributes",
 	},
+	"Container runtime should support basic operations on container runtime should support": {
+		"creating container", "preserving container attributes", "starting container", "stopping container",
+		"removing created container", "removing running container", "removing stopped container",
+		"listing container stats", "listing stats for started containers", "listing stats for started containers when filter is nil",
+		"listing stats for containers filtered by labels",
+	},
+	"Container runtime should support log runtime should support": {"reopening container log"},
+	"Idempotence": {
+		"StopPodSandbox should not return an error if not found", "StopPodSandbox should not return an error if already stopped",
+		"RemovePodSandbox should not return an error if not found",
+		"StopContainer should not return an error if not found", "StopContainer should not return an error if already stopped",
+		"RemoveContainer should not return an error if not found", "RemoveImage should not return an error if not found",
+	},
+	"Networking runtime should support networking runtime should support": {
+		"port mapping with only container port", "port mapping with host port and container port",
+	},
+	"Streaming runtime should support streaming interfaces runtime should support": {"portforward"},
 }
 
 // A guest that serves a page stands for all containers.
