@@ -234,9 +234,15 @@ func (w testWriter) Write(p []byte) (int, error) {
 // listen opens a TCP listener in the guest that greets and hangs up.
 func (g *testGuest) listen() uint16 {
 	g.t.Helper()
+	return g.listenOn("tcp")
+}
+
+// listenOn listens on any port, with "tcp6" for who comes by IPv6 only.
+func (g *testGuest) listenOn(network string) uint16 {
+	g.t.Helper()
 	var listener net.Listener
 	err := within(g.ns, func() (err error) {
-		listener, err = net.Listen("tcp", ":0")
+		listener, err = net.Listen(network, ":0")
 		return err
 	})
 	if err != nil {

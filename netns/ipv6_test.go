@@ -112,6 +112,10 @@ func dualStack(t *testing.T, n *testNode, neighbours bool) {
 		t.Fatalf("the node does not reach the guest by IPv6: %v", err)
 	}
 	_ = conn.Close()
+	// A server that only listens for IPv6 is found as well.
+	conn, err = network.DialFromNode(t.Context(), "tcp", guest.listenOn("tcp6"))
+	n.must(err)
+	_ = conn.Close()
 	if leaked := wire.packets(); len(leaked) > 0 {
 		t.Errorf("DHCP or router advertisements on the CNI side: %+v", leaked)
 	}

@@ -93,18 +93,21 @@ func (n *Network) OpenTap(i, queues int) (files []*os.File, err error) {
 
 // DialFromNode connects to a port of the guest, at the pod's address, from the network namespace of this process, as any
 // client on the node does. (In the pod's own namespace nobody has an address that the guest could answer to.) network
-// is "tcp" or "udp".
+// is "tcp" or "udp". Of a pod with several addresses the first counts at which the guest answers.
 func (n *Network) DialFromNode(ctx context.Context, network string, port uint16) (net.Conn, error) {
 	if len(n.record.IPs) == 0 {
 		return nil, fmt.Errorf("netns: pod %s has no address", n.record.Pod.ID)
 	}
-	address := net.JoinHostPort(n.record.IPs[0].String(), strconv.Itoa(int(port)))
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, fmt.Errorf("netns: pod %s: connect to the guest's port %d: %w", n.record.Pod.ID, port, err)
+	var errs []error
+	for _, ip := range n.record.IPs {
+		conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(ip.String(), strconv.Itoa(int(port))))
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
 	}
-	return conn, nil
+	return nil, fmt.Errorf("netns: pod %s: connect to the guest's port %d: %w", n.record.Pod.ID, port, errors.Join(errs...))
 }
 
 // Close ends the DHCP service and releases what this process holds. The pod's network stays as it is, and Open can serve

@@ -63,7 +63,8 @@ func (c *Cluster) usage(t *testing.T, pod string) podUsage {
 // With this feature kubelet leaves all measuring to the runtimes. Only then does it know a VM's network.
 func TestUsageFromCRI(t *testing.T) {
 	c := theCluster(t)
-	c.kubeletFlags(t, "--feature-gates=PodAndContainerStatsFromCRI=true")
+	c.changed(t, "kubelet", nil, "--feature-gates=PodAndContainerStatsFromCRI=true")
+	c.WaitNodeReady(t)
 	c.Apply(t, vmPod("measured", "")+"\n---\n"+webPod("helper", "of: helper", "something"))
 	vm := c.WaitReady(t, "app=measured", 1, bootTime)[0]
 	if _, err := c.httpGet("http://" + vm.Status.PodIP + "/"); err != nil {
@@ -85,16 +86,16 @@ func TestUsageFromCRI(t *testing.T) {
 	}
 }
 
-// kubeletFlags lets kubelet run with more flags until the test ends.
-func (c *Cluster) kubeletFlags(t *testing.T, flags ...string) {
+// changed lets a daemon run with more environment and flags until the test ends.
+func (c *Cluster) changed(t *testing.T, name string, env []string, flags ...string) {
 	t.Helper()
-	kubelet := c.Component(t, "kubelet")
-	plain := kubelet.argv
-	restart := func(argv []string) {
-		kubelet.argv = argv
-		kubelet.Restart(t)
+	k := c.Component(t, name)
+	plainEnv, plainArgv := k.env, k.argv
+	t.Cleanup(func() {
+		k.env, k.argv = plainEnv, plainArgv
+		k.Restart(t)
 		c.WaitNodeReady(t)
-	}
-	t.Cleanup(func() { restart(plain) })
-	restart(slices.Concat(plain, flags))
+	})
+	k.env, k.argv = slices.Concat(plainEnv, env), slices.Concat(plainArgv, flags)
+	k.Restart(t)
 }

@@ -51,7 +51,14 @@ func (c *Cluster) background(t *testing.T, args ...string) *background {
 
 func (c *Cluster) backgroundFed(t *testing.T, stdin io.Reader, args ...string) *background {
 	t.Helper()
+	return c.backgroundWith(t, nil, stdin, args...)
+}
+
+// backgroundWith adds to kubectl's environment.
+func (c *Cluster) backgroundWith(t *testing.T, env []string, stdin io.Reader, args ...string) *background {
+	t.Helper()
 	b := &background{cmd: c.KubectlCommand(t, args...), done: make(chan struct{})}
+	b.cmd.Env = append(b.cmd.Env, env...)
 	b.cmd.Stdin, b.cmd.Stdout, b.cmd.Stderr = stdin, b, b
 	// nsenter waits for kubectl, and dies with it only as a group.
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -93,7 +100,13 @@ func (b *background) ends(t *testing.T, limit time.Duration) {
 // terminal is a person at a terminal in which kubectl runs.
 func (c *Cluster) terminal(t *testing.T, args ...string) *node.Console {
 	t.Helper()
-	return node.InTerminal(t, []string{"TERM=xterm"}, c.first.enter(c.kubectl(t, args...)...)...)
+	return c.terminalWith(t, nil, args...)
+}
+
+// terminalWith adds to kubectl's environment.
+func (c *Cluster) terminalWith(t *testing.T, env []string, args ...string) *node.Console {
+	t.Helper()
+	return node.InTerminal(t, append(env, "TERM=xterm"), c.first.enter(c.kubectl(t, args...)...)...)
 }
 
 // kubectlFails returns what kubectl says when it fails.
