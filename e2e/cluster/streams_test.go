@@ -30,7 +30,10 @@ func TestStreamsOverTLS(t *testing.T) {
 		t.Errorf("kubelet does not trust the certificate, and kubectl says %s", out)
 	}
 	c.changed(t, "kubelet", []string{"SSL_CERT_FILE=" + cert})
-	c.WaitNodeReady(t)
+	eventually(t, bootTime, "kubelet knows its pods again", func() error {
+		_, err := c.TryKubectl(t, "logs", "distant", "--tail=1")
+		return err
+	})
 	for name, env := range map[string][]string{"WebSocket": nil, "SPDY": overSPDY} {
 		t.Run(name, func(t *testing.T) {
 			person := c.terminalWith(t, env, "attach", "-it", "distant")
