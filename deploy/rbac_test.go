@@ -3,13 +3,16 @@ package deploy
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
@@ -20,7 +23,24 @@ import (
 
 // recorder answers every question with an error and remembers what was asked.
 type recorder struct {
+	mu       sync.Mutex
 	requests []request.RequestInfo
+}
+
+// wait waits until so many requests have come.
+func (r *recorder) wait(t *testing.T, want int) []request.RequestInfo {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		r.mu.Lock()
+		got := slices.Clone(r.requests)
+		r.mu.Unlock()
+		if len(got) >= want {
+			return got
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d requests", len(got))
+		}
+	}
 }
 
 func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -29,7 +49,9 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		panic(err)
 	}
+	r.mu.Lock()
 	r.requests = append(r.requests, *info)
+	r.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusNotFound)
 	io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}`)
@@ -63,15 +85,18 @@ clusters: [{name: k, cluster: {server: %q}}], users: [{name: u, user: {token: t}
 	if _, err := api.NodeLabels(t.Context(), "node-1"); err == nil {
 		t.Error("labels of no node")
 	}
-	if len(r.requests) != 6 {
-		t.Fatalf("%d requests", len(r.requests))
-	}
+	requests := r.wait(t, 6)
 	// What it lists of settings it also watches.
-	for _, req := range r.requests[3:5] {
+	for _, req := range requests[3:5] {
 		req.Verb = "watch"
-		r.requests = append(r.requests, req)
+		requests = append(requests, req)
 	}
-	return r.requests
+	events := api.Events("node", slog.New(slog.DiscardHandler))
+	defer events.Close()
+	for range 2 { // the second is a change of the first, and then written anew
+		events.Tell(pod, false, "Emulated", "text")
+	}
+	return append(requests, r.wait(t, 9)[6:]...)
 }
 
 // grant is one verb for one resource; namespace and name "" are all of them.

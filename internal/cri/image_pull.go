@@ -17,6 +17,9 @@ func (s *Server) PullImage(ctx context.Context, req *runtimeapi.PullImageRequest
 	if err != nil {
 		return nil, err
 	}
+	if m := req.GetSandboxConfig().GetMetadata(); m != nil && s.Pulled != nil {
+		s.Pulled(m, req.GetImage().GetImage(), img)
+	}
 	return &runtimeapi.PullImageResponse{ImageRef: img.ID}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/cri"
 	"github.com/qemulet/qemulet/internal/images"
 )
 
@@ -191,5 +192,23 @@ func TestImageFsInfo(t *testing.T) {
 	fs := got.ImageFilesystems[0]
 	if fs.UsedBytes == nil || fs.InodesUsed == nil || fs.Timestamp <= 0 || fs.GetFsId().GetMountpoint() == "" {
 		t.Errorf("got %v", fs)
+	}
+}
+
+// Who pulls for a pod is told which rule led to the image.
+func TestPullIsTold(t *testing.T) {
+	var told []string
+	h := newHarness(t, func(o *cri.Options) {
+		o.Pulled = func(pod *runtimeapi.PodSandboxMetadata, name string, _ images.Image) {
+			told = append(told, pod.Name+" "+name)
+		}
+	})
+	for _, cfg := range []*runtimeapi.PodSandboxConfig{sandboxConfig("a"), nil} {
+		if _, err := h.images.PullImage(h.ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: "virtlet.cloud/cirros"}, SandboxConfig: cfg}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(told) != 1 || told[0] != "a virtlet.cloud/cirros" {
+		t.Errorf("told %q", told)
 	}
 }

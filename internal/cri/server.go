@@ -13,6 +13,8 @@ import (
 	healthapi "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/qemulet/qemulet/internal/images"
 )
 
 const (
@@ -43,6 +45,9 @@ type Options struct {
 	Requested func(method, code string, took time.Duration)
 	// Traces, if set, makes spans of calls, below those that clients tell of.
 	Traces trace.TracerProvider
+	// Pulled, if set, is told of each image that was pulled for a pod, by the
+	// name that was asked for.
+	Pulled func(pod *runtimeapi.PodSandboxMetadata, name string, img images.Image)
 	// Panicked, if set, is told of each call that ended in a panic.
 	Panicked func()
 }

@@ -137,6 +137,7 @@ func (f *front) serve(ctx context.Context, n *node, settings *Settings) error {
 		Info:         func() map[string]string { return statusInfo(settings.Config()) },
 		Requested:    n.metrics.Requested,
 		Panicked:     n.metrics.Panicked,
+		Pulled:       n.tellTranslation,
 		Traces:       n.traces.provider(),
 	})
 	local := api.Handler(api.Options{

@@ -29,6 +29,7 @@ type node struct {
 	db      *store.DB
 	metrics *metrics.Metrics
 	traces  *traces // nil for none
+	events  *kube.Events
 	images  *images.Store
 	watcher *console.Watcher
 	runtime *runtime.Runtime
@@ -52,6 +53,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 		return nil, err
 	}
 	cluster := &kube.API{Kubeconfig: cfg.Kubeconfig}
+	n.events = cluster.Events(cfg.NodeName, log)
 	if n.images, err = n.openImages(cfg, cluster); err != nil {
 		return nil, err
 	}
@@ -182,6 +184,7 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		DebugCommands:   runtime.DebugCommands(cfg.DebugCommands),
 		Log:             n.log,
 		Observer:        n.metrics,
+		Tell:            n.tellOwner,
 	})
 }
 
@@ -222,6 +225,9 @@ func (n *node) close() error {
 	}
 	if n.db != nil {
 		errs = append(errs, n.db.Close())
+	}
+	if n.events != nil {
+		n.events.Close()
 	}
 	if n.traces != nil {
 		n.traces.close()

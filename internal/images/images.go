@@ -78,6 +78,10 @@ type Image struct {
 	// Sources are the URLs that the image was fetched from as far as is known,
 	// without what may be secret, sorted. Only Details looks.
 	Sources []string
+	// Translated says, in what Pull returns, which rule led to the image and
+	// where: `rule name "cirros" of FILE: URL`, without what may be secret;
+	// "" when none did, or when nothing had to be looked up.
+	Translated string
 	// Path is the data file, to be opened for reading only.
 	Path string
 	// PulledAt is when the newest of the names was given.

@@ -179,5 +179,6 @@ func (s *Store) run(ctx context.Context, n Name, auth *Auth, prog *progress) (Im
 	if err != nil {
 		return Image{}, fmt.Errorf("%s: %w%s", redact(u), err, j.hint(err))
 	}
+	img.Translated = res.describe(redact(u))
 	return img, nil
 }

@@ -56,6 +56,9 @@ func TestPull(t *testing.T) {
 		len(img.Names) != 1 || img.Names[0] != "virtlet.cloud/x:latest" || time.Since(img.PulledAt) > time.Minute {
 		t.Errorf("%+v", img)
 	}
+	if by := img.Translated; !strings.HasPrefix(by, "rule ") || !strings.Contains(by, s.opts.TranslationDir) || !strings.HasSuffix(by, "/x") {
+		t.Errorf("translated by %q", by)
+	}
 	stored, err := os.ReadFile(img.Path)
 	if err != nil || hexSum(stored) != img.Digest {
 		t.Errorf("stored: %v", err)

@@ -49,6 +49,14 @@ type Resolution struct {
 	Rule   *Rule
 }
 
+// describe says which rule has matched, "" if none has.
+func (r Resolution) describe(url string) string {
+	if r.Rule == nil {
+		return ""
+	}
+	return fmt.Sprintf("rule %s of %s: %s", r.Rule.pattern(), r.Source, url)
+}
+
 // Translate finds the first rule that matches the name: the configurations in
 // the order given, in each of them exact names before regexps. Without a match
 // the name is the URL. A URL without "://" gets the protocol put in front.

@@ -103,6 +103,9 @@ func (r *Runtime) tellRootDevice(v *vm, disk disks.RootDisk) error {
 		note = fmt.Sprintf("persistent root: the image sha256:%s was written to %s, which held no finished root disk", v.record().ImageDigest, disk.Path)
 	}
 	r.vmLog(v).Warn(note)
+	if disk.Found == disks.RootOther {
+		r.tell(v.pod, NoticeRootReplaced, "%s", note)
+	}
 	return r.updateVM(v, store.ContainerCreating, func(c *store.Container) { c.Notes = append(slices.Clip(c.Notes), note) })
 }
 

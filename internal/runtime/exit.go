@@ -36,6 +36,9 @@ func Reasons() []string {
 		reasonQEMUCrashed, reasonQEMUKilled, reasonNodeReboot, reasonUnknown}
 }
 
+// messagePoweredOff is of a guest that nobody asked to.
+const messagePoweredOff = "the guest powered off"
+
 // exit is how CRI tells an end.
 type exit struct {
 	code            int32
@@ -46,7 +49,7 @@ type exit struct {
 func exitOf(e qemu.Ending) exit {
 	switch e.Reason {
 	case qemu.GuestShutdown:
-		return exit{exitOK, reasonCompleted, "the guest powered off"}
+		return exit{exitOK, reasonCompleted, messagePoweredOff}
 	case qemu.Stopped:
 		return exit{exitOK, reasonCompleted, "the guest powered off when asked to"}
 	case qemu.Killed:

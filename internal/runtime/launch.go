@@ -93,6 +93,7 @@ func (r *Runtime) plan(ctx context.Context, v *vm) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.tellAccel(v, state)
 	resources := spec.Resources(string(state.Accel.Accel), tbSizeMiB)
 	if changed := v.record().Resources; changed != nil {
 		resources.CPU = vmpod.CgroupResources(changed.M, 0).CPU

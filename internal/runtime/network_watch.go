@@ -35,6 +35,7 @@ func (r *Runtime) lostNetwork(p *pod, cause error) {
 		return
 	}
 	r.podLog(p).Error("a pod has lost its network", "error", cause)
+	r.tell(p, NoticeNetworkLost, "the pod has lost its network and has to be made anew: %v", cause)
 	if err := r.loseNetwork(p); err != nil {
 		r.podLog(p).Error("recording a lost network", "error", err)
 	}
@@ -56,6 +57,9 @@ func (r *Runtime) checkNetworks(ctx context.Context) {
 		case errors.Is(err, netns.ErrGone):
 			r.lostNetwork(p, err)
 			return nil
+		}
+		if err != nil {
+			r.tell(p, NoticeNetworkTrouble, "the network is not what the CNI plugins made: %v", err)
 		}
 		return err
 	})

@@ -269,6 +269,9 @@ func (r *Runtime) proceed(ctx context.Context, v *vm, m *qemu.Machine) error {
 	if err != nil && !m.Responsive() {
 		return nil // it is ending, which the watcher sees
 	}
+	if err == nil && status.Status == qmp.RunStateIOError {
+		r.tell(v.pod, NoticeDiskFull, "the guest is paused: one of its disks could not grow, the node's file system was full; make room, then let the guest go on")
+	}
 	if err == nil && status.Status == qmp.RunStatePrelaunch {
 		// The daemon died between recording the VM and continuing it.
 		if err = m.Cont(ctx); err != nil {

@@ -70,6 +70,9 @@ type Options struct {
 	// DebugCommands are what the debug sockets relay; empty means DebugRead.
 	DebugCommands DebugCommands
 	Log           *slog.Logger
+	// Tell is told what the owners of pods should know; it must not block. nil
+	// tells nobody.
+	Tell func(Notice)
 	// Observer counts what happens; nil counts nothing.
 	Observer Observer
 }

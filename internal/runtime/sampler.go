@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"path"
 	"sync"
 	"time"
 
@@ -151,11 +150,7 @@ func (s *sampler) disks(ctx context.Context, mon *qmp.Conn, drives []qmp.BlockSt
 	}
 	names = map[string]string{}
 	for _, d := range drives {
-		serial := ""
-		if err := mon.QOMGet(ctx, path.Join(qemu.DevicesPath, d.NodeName), "serial", &serial); err != nil || serial == "" {
-			serial = d.NodeName
-		}
-		names[d.NodeName] = serial
+		names[d.NodeName] = diskName(ctx, mon, d.NodeName)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -184,6 +184,7 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 	v.show(&rec)
 	r.tellVM(v, from, rec.Phase)
 	r.Observer.VMEnded(rec.Reason)
+	r.tellEnd(v, &rec)
 	return err
 }
 

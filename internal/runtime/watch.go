@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	goqemu "github.com/digitalocean/go-qemu/qmp"
+
 	"github.com/qemulet/qemulet/qemu"
 )
 
@@ -21,12 +23,32 @@ func (r *Runtime) watch(v *vm) {
 	go func() {
 		defer r.wg.Done()
 		m, _, _ := v.running()
+		r.follow(v, m)
+	}()
+}
+
+// follow tells the news of a machine until its end, or the daemon's.
+func (r *Runtime) follow(v *vm, m *qemu.Machine) {
+	var news <-chan goqemu.Event
+	if s := subscribeNews(m); s != nil {
+		defer s.Close()
+		news = s.C
+	}
+	for {
 		select {
+		case e, more := <-news:
+			if !more {
+				news = nil // the monitor is closed; the end is near
+				continue
+			}
+			r.tellNews(v, m, e)
 		case <-m.Done():
 			r.finish(v, m.Ending())
+			return
 		case <-r.background.Done():
+			return
 		}
-	}()
+	}
 }
 
 // finish cleans up behind a dead process and records how it ended.
