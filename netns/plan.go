@@ -75,11 +75,18 @@ func order(result *types100.Result, observed []*observedLink) ([]*observedLink, 
 		}
 	}
 	for _, o := range observed {
-		if len(o.lasting()) > 0 { // Multus reports the first of its networks only
+		if o.isForPod() {
 			add(o)
 		}
 	}
 	return ordered, nil
+}
+
+// isForPod reports whether a link is there for the pod, also if the result does not name it, as Multus names those of the first of its
+// networks only: somebody has given it an address, or has moved a card to the pod, for which it need not have one.
+func (o *observedLink) isForPod() bool {
+	attrs := o.link.Attrs()
+	return len(o.lasting()) > 0 || attrs.ParentDevBus == "pci" && attrs.MasterIndex == 0
 }
 
 // freeName is the prefix with a number, unless the plugins have a link of that name.

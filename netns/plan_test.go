@@ -178,20 +178,22 @@ func TestPlanOrderAndRepair(t *testing.T) {
 func pointer(i int) *int { return &i }
 
 // TestLinksThatAreNotReported: of several networks Multus reports the first one only; addresses that the kernel makes of router
-// advertisements make no NIC, and are the guest's own to make.
+// advertisements make no NIC, and are the guest's own to make; a card needs no address.
 func TestLinksThatAreNotReported(t *testing.T) {
 	eth0, net1, net2 := veth(2, "eth0", "02:00:00:00:00:01"), veth(3, "net1", "02:00:00:00:00:02"), veth(4, "net2", "02:00:00:00:00:03")
 	eth0.addresses, eth0.passing = prefixes("2001:db8::aaaa/64", "10.1.0.5/24", "2001:db8::5/64"), []netip.Addr{netip.MustParseAddr("2001:db8::aaaa"), netip.MustParseAddr("2001:db8::5")}
 	net1.addresses = prefixes("10.2.0.5/24")
 	net2.addresses, net2.passing = prefixes("2001:db8::bbbb/64"), []netip.Addr{netip.MustParseAddr("2001:db8::bbbb")}
+	net3, port, gre := veth(5, "net3", "02:00:00:00:00:04"), veth(6, "port", "02:00:00:00:00:05"), veth(7, "gretap0", "02:00:00:00:00:06")
+	net3.link.Attrs().ParentDevBus, port.link.Attrs().ParentDevBus, port.link.Attrs().MasterIndex = "pci", "pci", 9
 	for _, o := range []*observedLink{eth0, net1, net2} {
 		o.connected = prefixes("10.1.0.0/24", "10.2.0.0/24", "2001:db8::/64")
 	}
-	nics, err := plan(resultOf("10.1.0.5/24", "2001:db8::5/64"), []*observedLink{eth0, net1, net2}, 1)
+	nics, err := plan(resultOf("10.1.0.5/24", "2001:db8::5/64"), []*observedLink{eth0, net1, net2, net3, port, gre}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(nics) != 2 || nics[0].nic.Name != "eth0" || nics[1].nic.Name != "net1" {
+	if len(nics) != 3 || nics[0].nic.Name != "eth0" || nics[1].nic.Name != "net1" || nics[2].nic.Name != "net3" {
 		t.Fatalf("NICs %+v", nics)
 	}
 	if got := nics[0].nic.Addresses; !reflect.DeepEqual(got, prefixes("10.1.0.5/24", "2001:db8::5/64")) {
