@@ -60,7 +60,7 @@ var arrows = map[string][]string{
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version", "internal/watchdog"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},
-	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/qmpshell", "internal/reach", "internal/terminal", "internal/version", "qmp"},
+	"cmd/qemuletctl":        {"internal/api", "internal/config", "internal/manual", "internal/qmpshell", "internal/reach", "internal/terminal", "internal/version", "qmp"},
 	"cmd/qemulet":           {"disks", "internal/config", "internal/daemon", "internal/imagecli", "internal/manual", "internal/podrun", "internal/version"},
 }
 

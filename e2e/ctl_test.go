@@ -91,7 +91,7 @@ func TestCtlLooks(t *testing.T) {
 	mentions(t, ctl(t, n, "__complete", "ssh", "root@default/loo"), "root@default/looked-at")
 
 	ctlFails(t, n, []string{`there is no VM pod "other/looked-at" on this node`, "through its socket " + n.Dir}, "inspect", "-n", "other", "looked-at")
-	ctlFails(t, n, []string{`--node means another`}, "ps", "--node", "x")
+	ctlFails(t, n, []string{`--socket means this machine, --node another`}, "ps", "--node", "x")
 	ctlFails(t, n, []string{`port 22 of pod default/looked-at`, "refused"}, "ssh", "root@looked-at", "--", "true")
 
 	// A QEMU that hangs is shown as that, and holds up nobody.

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
+	"github.com/qemulet/qemulet/internal/manual"
 	"github.com/qemulet/qemulet/internal/version"
 )
 
@@ -64,6 +65,7 @@ func newRootCommand(name string) *cobra.Command {
 		newScreenshotCommand(a),
 		newVNCCommand(a),
 		newRelayCommand(),
+		manual.Command(root, "1"),
 	)
 	root.AddCommand(domainCommands(a)...)
 	sayName(root, name)
