@@ -16,7 +16,14 @@ func (a *access) completePod(cmd *cobra.Command, args []string, start string) ([
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return a.podNames(cmd.Context(), start), cobra.ShellCompDirectiveNoFileComp
+	name, at := strings.CutPrefix(start, "@")
+	names := a.podNames(cmd.Context(), name)
+	for i := range names {
+		if at {
+			names[i] = "@" + names[i]
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // podNames are the pods that begin so; what goes wrong is an empty list, for a

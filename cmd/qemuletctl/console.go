@@ -37,35 +37,28 @@ func console(ctx context.Context, p *reach.Pod, in, out *os.File, info io.Writer
 	if err != nil {
 		return err
 	}
+	if !terminal.Interactive(in, out) {
+		var piped io.Reader
+		if !terminal.IsTerminal(in) {
+			piped = in
+		}
+		return sit(ctx, p, conn, piped, out, nil)
+	}
+	fmt.Fprintf(info, "connected to the console of %s; Ctrl-] leaves it, Enter shows a prompt\n", p.Name)
+	restore, err := terminal.Raw(in)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	defer fmt.Fprintln(info)
+	defer restore()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	left := make(chan struct{}) // never closed where nobody can type Ctrl-]
-	var keys io.Reader
-	if terminal.Interactive(in, out) {
-		fmt.Fprintf(info, "connected to the console of %s; Ctrl-] leaves it, Enter shows a prompt\n", p.Name)
-		restore, err := terminal.Raw(in)
-		if err != nil {
-			return errors.Join(err, conn.Close())
-		}
-		defer fmt.Fprintln(info)
-		defer restore()
-		reader, detached := terminal.NewKeyboard(in).Reader(ctx)
-		keys = reader
-		go func() {
-			select {
-			case <-detached:
-				close(left)
-			case <-ctx.Done():
-			}
-		}()
-	} else if !terminal.IsTerminal(in) {
-		keys = in
-	}
+	keys, left := terminal.NewKeyboard(in).Reader(ctx)
 	return sit(ctx, p, conn, keys, out, left)
 }
 
-// sit connects until the person leaves, ctx ends or the session does, and closes
-// conn. The end of keys is not the end.
+// sit connects until left is closed, ctx ends or the session does, and closes conn.
+// keys may be nil; their end is not the end.
 func sit(ctx context.Context, p *reach.Pod, conn net.Conn, keys io.Reader, out io.Writer, left <-chan struct{}) error {
 	if keys != nil {
 		go func() { _, _ = io.Copy(conn, keys) }()

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/qemulet/qemulet/internal/api"
 	"github.com/qemulet/qemulet/internal/reach"
@@ -50,7 +50,10 @@ func newPsCommand(a *access) *cobra.Command {
 	return cmd
 }
 
-// everyNode asks all daemons at once. What was answered is returned in the order
+// atOnce is how many nodes are asked at once.
+const atOnce = 32
+
+// everyNode asks all daemons side by side. What was answered is returned in the order
 // of the nodes, also when others failed.
 func everyNode[T any](ctx context.Context, r reach.Reach, ask func(context.Context, *reach.Daemon) (T, error)) ([]T, []*reach.Daemon, error) {
 	daemons, err := r.Daemons(ctx)
@@ -58,11 +61,15 @@ func everyNode[T any](ctx context.Context, r reach.Reach, ask func(context.Conte
 		return nil, nil, err
 	}
 	answers, errs := make([]T, len(daemons)), make([]error, len(daemons))
-	var wg sync.WaitGroup
+	var g errgroup.Group
+	g.SetLimit(atOnce)
 	for i, d := range daemons {
-		wg.Go(func() { answers[i], errs[i] = ask(ctx, d) })
+		g.Go(func() error {
+			answers[i], errs[i] = ask(ctx, d)
+			return nil
+		})
 	}
-	wg.Wait()
+	_ = g.Wait() // the errors are kept by node
 	var good []T
 	var of []*reach.Daemon
 	for i, err := range errs {

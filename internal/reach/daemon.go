@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Dialer opens a connection to an api socket. The caller closes it.
@@ -52,16 +53,29 @@ func NotFound(err error) bool {
 	return errors.As(err, &refused) && refused.Code == http.StatusNotFound
 }
 
+// callLimit is how long an answer may take, and openLimit the opening of a stream.
+const (
+	callLimit = time.Minute
+	openLimit = 30 * time.Second
+)
+
+// bounded gives ctx a limit that is told in words.
+func bounded(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+}
+
 // Call asks the daemon and decodes the JSON of its answer; into may be nil. A
 // refusal is a *RefusedError.
 func (d *Daemon) Call(ctx context.Context, method, path string, query url.Values, into any) error {
+	ctx, cancel := bounded(ctx, callLimit)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, address(path, query), nil)
 	if err != nil {
 		return err
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return d.unreachable(err)
+		return d.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -87,7 +101,10 @@ func refusal(path string, resp *http.Response) error {
 }
 
 // unreachable says which daemon it was, and leaves out what is HTTP's.
-func (d *Daemon) unreachable(err error) error {
+func (d *Daemon) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	var request *url.Error
 	if errors.As(err, &request) {
 		err = request.Err

@@ -16,14 +16,14 @@ func (d *Daemon) Download(ctx context.Context, path string, query url.Values, w 
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return d.unreachable(err)
+		return d.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return refusal(path, resp)
 	}
 	if _, err := io.Copy(w, resp.Body); err != nil {
-		return d.unreachable(err)
+		return d.unreachable(ctx, err)
 	}
 	return nil
 }

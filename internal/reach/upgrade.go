@@ -15,14 +15,16 @@ import (
 // the stream. Whoever closes it ends the session. The caller closes it; ctx bounds
 // only its opening.
 func (d *Daemon) Upgrade(ctx context.Context, path string, query url.Values) (net.Conn, error) {
+	ctx, cancel := bounded(ctx, openLimit)
+	defer cancel()
 	nc, err := d.dial(ctx)
 	if err != nil {
-		return nil, d.unreachable(err)
+		return nil, d.unreachable(ctx, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
-	conn, err := d.upgrade(nc, path, query)
+	conn, err := d.upgrade(ctx, nc, path, query)
 	if !stop() && err == nil {
-		err = context.Cause(ctx)
+		err = d.unreachable(ctx, context.Cause(ctx))
 	}
 	if err != nil {
 		_ = nc.Close()
@@ -31,7 +33,7 @@ func (d *Daemon) Upgrade(ctx context.Context, path string, query url.Values) (ne
 	return conn, nil
 }
 
-func (d *Daemon) upgrade(nc net.Conn, path string, query url.Values) (net.Conn, error) {
+func (d *Daemon) upgrade(ctx context.Context, nc net.Conn, path string, query url.Values) (net.Conn, error) {
 	req, err := http.NewRequest(http.MethodGet, address(path, query), nil)
 	if err != nil {
 		return nil, err
@@ -39,12 +41,12 @@ func (d *Daemon) upgrade(nc net.Conn, path string, query url.Values) (net.Conn, 
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", api.StreamProtocol)
 	if err := req.Write(nc); err != nil {
-		return nil, d.unreachable(err)
+		return nil, d.unreachable(ctx, err)
 	}
 	r := bufio.NewReader(nc)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
-		return nil, d.unreachable(err)
+		return nil, d.unreachable(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusSwitchingProtocols {
