@@ -48,7 +48,7 @@ var arrows = map[string][]string{
 	"internal/metrics": {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/daemon": {
 		"disks", "netns", "qemu",
-		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/images", "internal/kube",
+		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/ids", "internal/images", "internal/kube",
 		"internal/metrics",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version", "internal/watchdog",
 	},

@@ -61,6 +61,7 @@ func newRootCommand(name string) *cobra.Command {
 		newGenCommand(),
 		newInstallCommand(),
 		newVersionCommand(a),
+		newDiagCommand(a),
 		newQMPCommand(a),
 		newScreenshotCommand(a),
 		newVNCCommand(a),

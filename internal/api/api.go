@@ -6,6 +6,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"time"
@@ -41,6 +42,8 @@ type Options struct {
 	Machines Machines
 	// Debug is for people who debug VMs.
 	Debug Debug
+	// Diagnose tells all that there is to know of the node.
+	Diagnose func(context.Context) Diagnosis
 	// ImageUsers tells which pods use which images: by digest, the pods as
 	// namespace/name.
 	ImageUsers func() map[string][]string
@@ -65,6 +68,7 @@ func Handler(o Options) http.Handler {
 	o.routeVMs(mux)
 	mux.HandleFunc("GET "+SettingsPath, func(w http.ResponseWriter, _ *http.Request) { reply(w, o.Settings()) })
 	o.routeDebug(mux)
+	mux.HandleFunc("GET "+DiagPath, func(w http.ResponseWriter, r *http.Request) { reply(w, o.Diagnose(r.Context())) })
 	mux.Handle("GET /metrics", o.Metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n"))

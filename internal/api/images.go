@@ -69,12 +69,14 @@ func (o Options) images(r *http.Request) (any, error) {
 	users := o.ImageUsers()
 	all := make([]Image, 0, len(found))
 	for _, img := range found {
-		all = append(all, imageOf(img, users[img.Digest]))
+		all = append(all, NewImage(img, users[img.Digest]))
 	}
 	return all, nil
 }
 
-func imageOf(img images.Image, users []string) Image {
+// NewImage writes an image for people and programs. users are the pods whose disks
+// stand on it.
+func NewImage(img images.Image, users []string) Image {
 	i := Image{
 		ID: img.ID, Digest: img.Digest, Names: some(img.Names), RepoDigests: some(img.RepoDigests),
 		Format: img.Format, Size: img.Size, VirtualSize: img.VirtualSize, Sources: some(img.Sources),

@@ -143,6 +143,7 @@ func (f *front) serve(ctx context.Context, n *node, settings *Settings) error {
 	local := api.Handler(api.Options{
 		Images: n.images, ImageUsers: n.runtime.ImageUsers, Machines: machines{n.runtime}, Debug: debug{machines{n.runtime}},
 		Metrics: n.metrics.Handler(), Sessions: streams,
+		Diagnose: func(ctx context.Context) api.Diagnosis { return n.diagnose(ctx, settings.Config()) },
 		Settings: func() api.Settings { return apiSettings(settings.Config()) },
 	})
 

@@ -68,3 +68,22 @@ func (p *problems) annotation(a annotation, value string, err error) {
 	p.add(a.name, value, err.Error(), accepted)
 	(*p)[len(*p)-1].Annotation = true
 }
+
+// NotShown stands for a value that may be secret.
+const NotShown = "(not shown)"
+
+// Shown are those annotations that are known, for people: NotShown is in place of
+// values that may be secret. Others may hold anything, and are left out.
+func Shown(values map[string]string) map[string]string {
+	shown := map[string]string{}
+	for _, a := range annotations() {
+		value, there := values[a.name]
+		if there && a.secret {
+			value = NotShown
+		}
+		if there {
+			shown[a.name] = value
+		}
+	}
+	return shown
+}

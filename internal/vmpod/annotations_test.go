@@ -209,3 +209,15 @@ func FuzzRootVolumeSize(f *testing.F) {
 		}
 	})
 }
+
+// What people are shown of annotations has no value that may be secret.
+func TestShown(t *testing.T) {
+	got := Shown(map[string]string{
+		"VirtletDiskDriver": "virtio", "VirtletCloudInitUserData": "password: hunter2", "VirtletSSHKeys": "ssh-rsa hunter2",
+		"kubectl.kubernetes.io/last-applied-configuration": "hunter2",
+	})
+	want := map[string]string{"VirtletDiskDriver": "virtio", "VirtletCloudInitUserData": NotShown, "VirtletSSHKeys": NotShown}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+}
