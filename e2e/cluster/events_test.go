@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What keeps a VM from starting is told where a person looks first, in words that say what to change.
@@ -20,7 +19,7 @@ func TestEvents(t *testing.T) {
 		{"imageless", `BackOff: Back-off pulling image`},
 		{"too-small", `Failed.*: .*memory`},
 	} {
-		eventually(t, time.Minute, want.pod+" tells what is wrong", func() error {
+		eventually(t, bootTime, want.pod+" tells what is wrong", func() error {
 			if out := c.events(t, want.pod); !regexp.MustCompile(want.pattern).MatchString(out) {
 				return fmt.Errorf("no %s in\n%s", want.pattern, out)
 			}

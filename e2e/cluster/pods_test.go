@@ -10,6 +10,9 @@ import (
 // bootTime is more than any small guest takes to be Ready, also on a busy machine.
 const bootTime = 120 * time.Second
 
+// grace is the time that pods have to power off. Guests that obey need some seconds of it.
+const grace = 30 * time.Second
+
 // vmPod is a manifest of a pod with the tiny guest; more is put below its container, indented as there.
 func vmPod(name, more string) string {
 	return fmt.Sprintf(`apiVersion: v1
@@ -19,7 +22,7 @@ metadata:
   labels: {app: %[1]s}
   annotations: {kubernetes.io/target-runtime: virtlet.cloud}
 spec:
-  terminationGracePeriodSeconds: 10
+  terminationGracePeriodSeconds: %[3]d
   nodeSelector: {extraRuntime: virtlet}
   containers:
   - name: vm
@@ -29,7 +32,7 @@ spec:
     tty: true
     readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
     resources: {limits: {memory: 96Mi}, requests: {cpu: 10m}}
-%[2]s`, name, more)
+%[2]s`, name, more, int(grace.Seconds()))
 }
 
 func TestSideBySide(t *testing.T) {

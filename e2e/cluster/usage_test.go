@@ -29,7 +29,7 @@ type podUsage struct {
 func (c *Cluster) usage(t *testing.T, pod string) podUsage {
 	t.Helper()
 	var u podUsage
-	eventually(t, 40*time.Second, "kubelet knows what the VM uses", func() error {
+	eventually(t, bootTime, "kubelet knows what the VM uses", func() error {
 		var summary struct{ Pods []podUsage }
 		raw, err := c.TryKubectl(t, "get", "--raw", "/api/v1/nodes/"+NodeName+"/proxy/stats/summary")
 		if err != nil {
@@ -70,7 +70,7 @@ func TestUsageFromCRI(t *testing.T) {
 	if _, err := c.httpGet("http://" + vm.Status.PodIP + "/"); err != nil {
 		t.Error(err)
 	}
-	eventually(t, 30*time.Second, "the VM's network is measured", func() error {
+	eventually(t, bootTime, "the VM's network is measured", func() error {
 		if u := c.usage(t, "measured"); u.Network == nil || u.Network.RxBytes < 1000 || u.Network.TxBytes < 1000 {
 			return fmt.Errorf("network: %+v", u.Network)
 		}

@@ -142,13 +142,13 @@ func TestVerbs(t *testing.T) {
 
 	begin := time.Now()
 	c.Kubectl(t, "delete", "pod", "verbs")
-	if took := time.Since(begin); took > 9*time.Second {
+	if took := time.Since(begin); took > grace-2*time.Second {
 		t.Errorf("the guest obeys the power button, and was deleted after %v", took)
 	}
-	follow.ends(t, 10*time.Second)
-	watcher.ends(t, 10*time.Second)
+	follow.ends(t, bootTime)
+	watcher.ends(t, bootTime)
 	for i, attached := range []*node.Console{first, second} {
-		if err := attached.Wait(10 * time.Second); err != nil {
+		if err := attached.Wait(bootTime); err != nil {
 			t.Errorf("attach %d ended with %v", i, err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestVerbs(t *testing.T) {
 	c.WaitReady(t, "app=stubborn", 1, bootTime)
 	begin = time.Now()
 	c.Kubectl(t, "delete", "pod", "stubborn", "--force", "--grace-period=0")
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > grace/2 {
 		t.Errorf("kubectl delete --force took %v", took)
 	}
 	c.nothingRuns(t, "stubborn")
@@ -168,7 +168,7 @@ func TestVerbs(t *testing.T) {
 // logsFromTheStart follows the log of a pod that is only just starting.
 func (c *Cluster) logsFromTheStart(t *testing.T, pod string) *background {
 	t.Helper()
-	eventually(t, time.Minute, pod+" has a log", func() error {
+	eventually(t, bootTime, pod+" has a log", func() error {
 		_, err := c.TryKubectl(t, "logs", pod)
 		return err
 	})
@@ -211,20 +211,20 @@ func (c *Cluster) attach(t *testing.T) (first, second *node.Console, watcher *ba
 	first, second = c.terminal(t, "attach", "-it", "verbs"), c.terminal(t, "attach", "-it", "verbs", "-c", "vm")
 	watcher = c.background(t, "attach", "verbs")
 	for _, person := range []*node.Console{first, second} {
-		person.Expect("try pressing enter", 20*time.Second)
+		person.Expect("try pressing enter", bootTime)
 	}
 	// Both are there once what they type is answered.
 	second.Send("\n")
-	second.Expect("tiny# ", 20*time.Second)
+	second.Expect("tiny# ", bootTime)
 	if out := first.Command("hostname"); out != "verbs" {
 		t.Errorf("hostname: %q", out)
 	}
-	second.Expect("end .*\n", 10*time.Second)
+	second.Expect("end .*\n", bootTime)
 	if out := second.Command("echo $((6*7))"); out != "42" {
 		t.Errorf("a sum: %q", out)
 	}
-	first.Expect("42\n", 10*time.Second)
-	eventually(t, 20*time.Second, "who only watches sees it", func() error {
+	first.Expect("42\n", bootTime)
+	eventually(t, bootTime, "who only watches sees it", func() error {
 		first.Send("echo wat''ched\n")
 		time.Sleep(300 * time.Millisecond)
 		if !strings.Contains(watcher.text(), "watched") {
@@ -233,15 +233,15 @@ func (c *Cluster) attach(t *testing.T) (first, second *node.Console, watcher *ba
 		return nil
 	})
 	c.backgroundFed(t, strings.NewReader("echo from a pi''pe\n"), "attach", "-i", "verbs")
-	first.Expect("from a pipe\n", 10*time.Second)
+	first.Expect("from a pipe\n", bootTime)
 	return first, second, watcher
 }
 
 func (c *Cluster) portForward(t *testing.T) {
 	t.Helper()
 	forward := c.background(t, "port-forward", "pod/verbs", ":80", ":81")
-	port := forward.expect(t, `Forwarding from 127\.0\.0\.1:(\d+) -> 80\n`, 20*time.Second)[1]
-	closed := forward.expect(t, `Forwarding from 127\.0\.0\.1:(\d+) -> 81\n`, 20*time.Second)[1]
+	port := forward.expect(t, `Forwarding from 127\.0\.0\.1:(\d+) -> 80\n`, bootTime)[1]
+	closed := forward.expect(t, `Forwarding from 127\.0\.0\.1:(\d+) -> 81\n`, bootTime)[1]
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -254,7 +254,7 @@ func (c *Cluster) portForward(t *testing.T) {
 	if out, err := c.httpGet("http://127.0.0.1:" + closed + "/"); err == nil {
 		t.Errorf("from a closed port: %q", out)
 	}
-	forward.expect(t, "(?i)connection refused", 10*time.Second)
+	forward.expect(t, "(?i)connection refused", bootTime)
 	t.Logf("port-forward says:\n%s", forward.text())
 }
 

@@ -22,7 +22,7 @@ spec:
       labels: {app: %[2]s, group: %[2]s}
       annotations: {kubernetes.io/target-runtime: virtlet.cloud, VirtletCloudInitUserDataScript: %[4]q}
     spec:
-      terminationGracePeriodSeconds: 10
+      terminationGracePeriodSeconds: 30
       nodeSelector: {extraRuntime: virtlet}
       containers:
       - name: vm
@@ -93,12 +93,12 @@ func TestDeployment(t *testing.T) {
 		t.Errorf("addresses of three pods: %v", addresses)
 	}
 	c.Kubectl(t, "scale", "deployment/fleet", "--replicas=1")
-	c.WaitReady(t, "app=fleet", 1, time.Minute)
+	c.WaitReady(t, "app=fleet", 1, bootTime)
 
 	must(t, c.feed(t, deployment("second"), "apply", "-f", "-"))
 	c.Kubectl(t, "rollout", "status", "deployment/fleet", "--timeout=120s")
-	last := c.WaitReady(t, "app=fleet", 1, time.Minute)[0]
-	eventually(t, time.Minute, "the rolled pod runs its new script", func() error {
+	last := c.WaitReady(t, "app=fleet", 1, bootTime)[0]
+	eventually(t, bootTime, "the rolled pod runs its new script", func() error {
 		if out := c.Kubectl(t, "logs", last.Metadata.Name); !strings.Contains(out, "@@SAY second") {
 			return fmt.Errorf("log:\n%s", out)
 		}
@@ -139,7 +139,7 @@ spec: {selector: {app: page}, ports: [{port: 80}]}
 		for _, peer := range pods {
 			wants = append(wants, "@@LOOKUP "+peer.Metadata.Name+" "+peer.Status.PodIP)
 		}
-		eventually(t, time.Minute, p.Metadata.Name+" finds its peers", func() error {
+		eventually(t, bootTime, p.Metadata.Name+" finds its peers", func() error {
 			out := c.Kubectl(t, "logs", p.Metadata.Name)
 			for _, want := range wants {
 				if !strings.Contains(out, want) {
@@ -191,7 +191,7 @@ spec: {selector: {group: agent}, ports: [{port: 8000, targetPort: 80}]}
 		}},
 	} {
 		answers := map[string]int{}
-		eventually(t, time.Minute, "both servers answer "+from.name, func() error {
+		eventually(t, bootTime, "both servers answer "+from.name, func() error {
 			out, err := from.get("http://" + service.Spec.ClusterIP + ":8000/")
 			answers[strings.TrimSpace(out)]++
 			if answers["qemulet tiny guest"] == 0 || answers["a container"] == 0 {
@@ -207,7 +207,7 @@ spec: {selector: {group: agent}, ports: [{port: 8000, targetPort: 80}]}
 	// The controller replaces what is deleted, and the port is free again for the next.
 	c.Kubectl(t, "delete", "pod", vm.Metadata.Name)
 	c.WaitReady(t, "app=agent", 1, bootTime)
-	eventually(t, 10*time.Second, "hostPort of the next pod", func() error {
+	eventually(t, bootTime, "hostPort of the next pod", func() error {
 		_, err := c.httpGet("http://" + NodeIP + ":8081/")
 		return err
 	})
@@ -282,7 +282,7 @@ func TestRestartPolicy(t *testing.T) {
 func TestDeleteWhilePulling(t *testing.T) {
 	c := theCluster(t)
 	c.Apply(t, strings.Replace(vmPod("impatient", ""), "virtlet.cloud/tiny", "virtlet.cloud/slow-tiny", 1))
-	eventually(t, time.Minute, "the download begins", func() error {
+	eventually(t, bootTime, "the download begins", func() error {
 		if out := c.events(t, "impatient"); !strings.Contains(out, `Pulling: Pulling image "virtlet.cloud/slow-tiny"`) {
 			return fmt.Errorf("events: %s", out)
 		}
@@ -298,7 +298,7 @@ func TestDeleteWhilePulling(t *testing.T) {
 // nothingRuns waits until a deleted pod has neither a container nor a sandbox in use. What is left of a sandbox goes at kubelet's leisure.
 func (c *Cluster) nothingRuns(t *testing.T, pod string) {
 	t.Helper()
-	eventually(t, 20*time.Second, "nothing runs for "+pod, func() error {
+	eventually(t, bootTime, "nothing runs for "+pod, func() error {
 		out := c.Crictl(t, c.VMSocket(), "pods", "--name", pod, "--state", "ready") +
 			c.Crictl(t, c.VMSocket(), "ps", "-a", "--label", "io.kubernetes.pod.name="+pod)
 		if strings.Contains(out, "716d6c74") {

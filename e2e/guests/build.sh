@@ -2,7 +2,7 @@
 # build.sh GUEST...: builds guest disk images for the tests, and prints the path of each.
 #
 #   tiny     Debian's cloud kernel and static busybox; stands for CirrOS
-#   tiny-9p  the same on Debian's generic kernel, which has 9p (the cloud kernel has not); boots slower
+#   tiny-9p  the same on Debian's generic kernel, which has 9p (the cloud kernel has not), and with qemu-guest-agent; boots slower
 #   debian   a Debian 12 cloud image: systemd, cloud-init, openssh-server, qemu-guest-agent
 #
 # An image is built once for each state of its recipe and kept in ${QEMULET_CACHE:-${XDG_CACHE_HOME:-~/.cache}/qemulet}.

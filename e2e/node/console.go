@@ -151,7 +151,7 @@ func (c *Console) Command(command string) string {
 		separator = ""
 	}
 	c.Send(fmt.Sprintf("echo be''gin %s; %s%s echo en''d %s\n", id, command, separator, id))
-	m := c.Expect(fmt.Sprintf(`(?s)begin %[1]s\n(.*?)end %[1]s\n`, regexp.QuoteMeta(id)), 30*time.Second)
+	m := c.Expect(fmt.Sprintf(`(?s)begin %[1]s\n(.*?)end %[1]s\n`, regexp.QuoteMeta(id)), time.Minute)
 	return strings.TrimSpace(m[1])
 }
 

@@ -10,10 +10,11 @@ guest=$1 tmp=$2 out=$3
 modules="virtio_pci virtio_blk virtio_net virtio_scsi virtio_balloon virtio_console virtio-rng virtio_mem virtio_input
   vmw_vsock_virtio_transport virtiofs sd_mod sr_mod isofs vfat nls_cp437 nls_ascii nls_utf8 ata_piix button evdev
   pvpanic-mmio pvpanic-pci ext4 crc32c_generic"
-meta=linux-image-cloud-amd64
+meta=linux-image-cloud-amd64 agent=()
 if [ "$guest" = tiny-9p ]; then
   meta=linux-image-amd64
   modules="$modules 9p 9pnet_virtio ahci e1000 e1000e"
+  agent=(qemu-guest-agent libglib2.0-0 libnuma1 libudev1 liburing2 libpcre2-8-0 libc6)
 fi
 
 # Fast under TCG: no address randomisation, no mitigations, no patching of lock prefixes, no self tests.
@@ -23,7 +24,7 @@ cmdline="console=ttyS0 nokaslr mitigations=off noreplace-smp cryptomgr.notests i
 
 cd "$tmp"
 mkdir debs unpacked root
-fetch_deb debs busybox-static "$(kernel_package "$meta")"
+fetch_deb debs busybox-static "${agent[@]}" "$(kernel_package "$meta")"
 for deb in debs/*.deb; do dpkg-deb -x "$deb" unpacked; done
 kver=$(basename unpacked/lib/modules/*)
 
@@ -36,6 +37,17 @@ done
 ln -s bin root/sbin
 ln -s . root/usr
 mkdir -p root/{dev,proc,sys,run,tmp,mnt,seed,root,lib/modules}
+
+# copy_agent copies the guest agent and the libraries that it is linked with.
+copy_agent() {
+  local lib
+  install -D unpacked/usr/sbin/qemu-ga root/bin/qemu-ga
+  for lib in libudev.so.1 libnuma.so.1 liburing.so.2 libglib-2.0.so.0 libgmodule-2.0.so.0 libpcre2-8.so.0 libm.so.6 libc.so.6; do
+    install -D "$(find unpacked -name "$lib" -print -quit)" "root/lib/x86_64-linux-gnu/$lib"
+  done
+  install -D "$(find unpacked/lib/x86_64-linux-gnu -name ld-linux-x86-64.so.2)" root/lib64/ld-linux-x86-64.so.2
+}
+[ "${#agent[@]}" = 0 ] || copy_agent
 
 # copy_module NAME copies a module and what it depends on.
 copy_module() {

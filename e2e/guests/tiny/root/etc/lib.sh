@@ -58,6 +58,12 @@ mount_9p() {
   done
 }
 
+# start_agent NAME runs the guest agent, in guests that have it, if that is the name of its port.
+start_agent() {
+  [ -x /bin/qemu-ga ] && [ "$(cat "$1")" = org.qemu.guest_agent.0 ] || return
+  qemu-ga -p "/dev/$(basename "$(dirname "$1")")" -t /run -f /run/qemu-ga.pid >/dev/null 2>&1 &
+}
+
 # volume_label DEVICE prints the label of an ISO 9660 or FAT volume, in lower case.
 volume_label() {
   local l
