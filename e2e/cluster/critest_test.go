@@ -82,9 +82,12 @@ func (c *Cluster) critest(t *testing.T, socket string, args ...string) map[strin
 	out, err := c.Command(argv...).CombinedOutput()
 	var suites struct {
 		Cases []struct {
-			Name   string  `xml:"name,attr"`
-			Status string  `xml:"status,attr"`
-			Time   float64 `xml:"time,attr"` // in seconds
+			Name    string  `xml:"name,attr"`
+			Status  string  `xml:"status,attr"`
+			Time    float64 `xml:"time,attr"` // in seconds
+			Failure struct {
+				Message string `xml:"message,attr"`
+			} `xml:"failure"`
 		} `xml:"testsuite>testcase"`
 	}
 	text, readErr := os.ReadFile(report)
@@ -101,7 +104,7 @@ func (c *Cluster) critest(t *testing.T, socket string, args ...string) map[strin
 			specs[s.Name] = s.Status
 			counts[s.Status]++
 			if s.Time > 8 || s.Status != "passed" {
-				t.Logf("%s: %s, %.0f s: %s", filepath.Base(socket), s.Status, s.Time, s.Name)
+				t.Logf("%s: %s, %.0f s: %s: %s", filepath.Base(socket), s.Status, s.Time, s.Name, s.Failure.Message)
 			}
 		}
 	}
