@@ -119,7 +119,7 @@ func ctlInspects(t *testing.T, n *node.Node, vm *node.VM) {
 			Name     string
 			Counters struct{ RxPackets, TxPackets uint64 }
 		}
-		Disks  []struct{ ID, Format string }
+		Disks  []struct{ ID, Format, File, Backing string }
 		Config struct {
 			VM struct{ Hypervisor struct{ Parameters []string } }
 		}
@@ -127,6 +127,15 @@ func ctlInspects(t *testing.T, n *node.Node, vm *node.VM) {
 	check(t, json.Unmarshal([]byte(ctl(t, n, "inspect", "-o", "json", "default/looked-at")), &d))
 	if d.State != "running" || d.PID != n.QEMUs()[0].PID || len(d.Disks) < 2 || len(d.Config.VM.Hypervisor.Parameters) < 10 {
 		t.Errorf("%+v", d)
+	}
+	// QEMU was handed open files; people want to know which.
+	for _, disk := range d.Disks {
+		if _, err := os.Stat(disk.File); err != nil || !strings.HasPrefix(disk.File, n.Dir) {
+			t.Errorf("disk %+v: %v", disk, err)
+		}
+	}
+	if base := d.Disks[0].Backing; !strings.Contains(base, "/images/") {
+		t.Errorf("the root disk is over %q", base)
 	}
 	if len(d.Interfaces) != 1 || d.Interfaces[0].Counters.TxPackets == 0 {
 		t.Errorf("interfaces: %+v", d.Interfaces)

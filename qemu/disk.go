@@ -209,17 +209,23 @@ func (b *builder) claimBoot(field string, index int) error {
 	return nil
 }
 
+// DiskFile names the file of a disk, as [FileNeed] and query-fdsets have it.
+func DiskFile(id string) string { return "disk:" + id }
+
+// BackingFile names the n-th file below that of a disk, the nearest being 0.
+func BackingFile(id string, n int) string { return fmt.Sprintf("%s:backing:%d", DiskFile(id), n) }
+
 // addNodes adds the block nodes of a disk, the innermost first: a node can only
 // name one that exists. The top one bears the disk's id.
 func (b *builder) addNodes(d Disk) {
 	var under *string
 	for n := len(d.Backing) - 1; n >= 0; n-- {
 		node := fmt.Sprintf("%s.b%d", d.ID, n)
-		need := FileNeed{Name: fmt.Sprintf("disk:%s:backing:%d", d.ID, n)}
+		need := FileNeed{Name: BackingFile(d.ID, n)}
 		b.addNode(Disk{ID: node, Format: d.Backing[n].Format, ReadOnly: true}, need, under)
 		under = &node
 	}
-	b.addNode(d, FileNeed{Name: "disk:" + d.ID, Writable: !d.readOnly()}, under)
+	b.addNode(d, FileNeed{Name: DiskFile(d.ID), Writable: !d.readOnly()}, under)
 }
 
 // addNode adds one image: its file and its format.

@@ -29,6 +29,23 @@ func (c *Conn) AddFDTo(ctx context.Context, set int, f *os.File, opaque string) 
 	return r, err
 }
 
+// Fdset is a descriptor set (QAPI FdsetInfo): /dev/fdset/ID.
+type Fdset struct {
+	ID  int          `json:"fdset-id"`
+	FDs []FdsetEntry `json:"fds"`
+}
+
+// FdsetEntry is a descriptor in an [Fdset] (QAPI FdsetFdInfo).
+type FdsetEntry struct {
+	FD     int    `json:"fd"` // its number in QEMU
+	Opaque string `json:"opaque,omitempty"`
+}
+
+// QueryFdsets lists the descriptor sets (query-fdsets).
+func (c *Conn) QueryFdsets(ctx context.Context) ([]Fdset, error) {
+	return query[[]Fdset](ctx, c, "query-fdsets", nil)
+}
+
 // RemoveFD drops a descriptor from its set (remove-fd). QEMU closes it when nothing
 // uses it.
 func (c *Conn) RemoveFD(ctx context.Context, fd FdsetFD) error {

@@ -48,7 +48,7 @@ func TestVersion(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	f := aNode()
-	mentions(t, f.run(t, "inspect", "web"), "default/web", "running", "pc-q35-7.2", "10.1.0.2/24", "over /images/base", "1024Mi for the guest", "/data from /srv, 9p tag=x,ro",
+	mentions(t, f.run(t, "inspect", "web"), "default/web", "running", "pc-q35-7.2", "10.1.0.2/24", "over /images/base", "1.0 GiB for the guest", "/data from /srv, 9p tag=x,ro",
 		"command: no effect", "\n/usr/bin/qemu\n  -accel kvm\n  -cpu host,pmu=off\n  -device {\"driver\":\"x\"}\n")
 	mentions(t, f.run(t, "inspect", "-n", "team", "db"), "exited (Completed)", "the guest powered off", "It has not been started yet")
 	var d nodeDetails

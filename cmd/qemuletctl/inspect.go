@@ -146,7 +146,7 @@ func describeDevices(w description, d api.VMDetails) {
 			mode = "read-only"
 		}
 		lines := []string{fmt.Sprintf("%s, %s, %s", disk.File, disk.Format, mode),
-			fmt.Sprintf("%s for the guest, %s occupied", mebibytes(disk.VirtualSize), mebibytes(disk.ActualSize))}
+			fmt.Sprintf("%s for the guest, %s occupied", size(disk.VirtualSize), size(disk.ActualSize))}
 		if disk.Backing != "" {
 			lines = append(lines, "over "+disk.Backing)
 		}

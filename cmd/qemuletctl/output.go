@@ -87,6 +87,19 @@ func age(since time.Time) string {
 	}
 }
 
+// size writes what a file has or occupies, for people.
+func size(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, prefix := float64(n)/unit, 0
+	for ; value >= unit && prefix < len("KMGT")-1; prefix++ {
+		value /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[prefix])
+}
+
 // mebibytes writes a size of RAM.
 func mebibytes(n int64) string { return fmt.Sprintf("%dMi", n>>20) }
 

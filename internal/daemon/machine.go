@@ -71,7 +71,7 @@ func (m machines) addDetails(ctx context.Context, look runtime.Look, d *api.VMDe
 	}
 	// A QEMU that hangs is seen in the state; the rest is told all the same.
 	answers, _ := m.Ask(ctx, look.Container.ID)
-	d.Disks = append(d.Disks, disksOf(answers.Disks)...)
+	d.Disks = append(d.Disks, disksOf(answers)...)
 	return nil
 }
 

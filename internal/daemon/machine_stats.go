@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/qemulet/qemulet/internal/api"
 	"github.com/qemulet/qemulet/internal/runtime"
 	"github.com/qemulet/qemulet/netns"
+	"github.com/qemulet/qemulet/qemu"
 )
 
 // Stats implements api.Machines.
@@ -77,17 +79,18 @@ func deviceID(qdev string) string {
 	return id
 }
 
-func disksOf(drives []runtime.Drive) (all []api.Disk) {
-	for _, d := range drives {
+func disksOf(a runtime.Answers) (all []api.Disk) {
+	for _, d := range a.Disks {
 		if d.Inserted == nil {
 			continue
 		}
+		id, image := deviceID(d.QDev), d.Inserted.Image
 		disk := api.Disk{
-			ID: deviceID(d.QDev), File: d.Inserted.File, Format: d.Inserted.Image.Format, ReadOnly: d.Inserted.ReadOnly,
-			VirtualSize: d.Inserted.Image.VirtualSize, ActualSize: d.Inserted.Image.ActualSize, IOStatus: d.IOStatus,
+			ID: id, File: cmp.Or(a.Files[qemu.DiskFile(id)], d.Inserted.File), Format: image.Format, ReadOnly: d.Inserted.ReadOnly,
+			VirtualSize: image.VirtualSize, ActualSize: image.ActualSize, IOStatus: d.IOStatus,
 		}
-		if b := d.Inserted.Image.Backing; b != nil {
-			disk.Backing = b.Filename
+		if image.Backing != nil {
+			disk.Backing = cmp.Or(a.Files[qemu.BackingFile(id, 0)], image.Backing.Filename)
 		}
 		all = append(all, disk)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -64,7 +65,10 @@ type Answers struct {
 	// Disks are the guest's drives, and DiskStats what went through each.
 	Disks     []Drive
 	DiskStats []qmp.BlockStats
-	CPUs      []qmp.CPU
+	// Files are the paths on the node of what QEMU was handed open, by the names
+	// that qemu.FileNeed gives: QEMU itself knows them as descriptors only.
+	Files map[string]string
+	CPUs  []qmp.CPU
 	// BalloonBytes is the memory that the guest has now, 0 when it has no balloon.
 	BalloonBytes int64
 }
@@ -84,6 +88,7 @@ func (r *Runtime) Ask(ctx context.Context, id string) (a Answers, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) { a.Disks, err = monitor.QueryBlock(ctx); return err })
 	g.Go(func() (err error) { a.DiskStats, err = monitor.QueryBlockStats(ctx); return err })
+	g.Go(func() (err error) { a.Files, err = openFiles(ctx, monitor, m.Identity().PID); return err })
 	g.Go(func() (err error) { a.CPUs, err = monitor.QueryCPUsFast(ctx); return err })
 	g.Go(func() (err error) {
 		a.BalloonBytes, err = monitor.QueryBalloon(ctx)
@@ -94,4 +99,21 @@ func (r *Runtime) Ask(ctx context.Context, id string) (a Answers, err error) {
 		return err
 	})
 	return a, g.Wait()
+}
+
+// openFiles are the paths of the files in QEMU's descriptor sets, by their names.
+func openFiles(ctx context.Context, monitor *qmp.Conn, pid int) (map[string]string, error) {
+	sets, err := monitor.QueryFdsets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{}
+	for _, set := range sets {
+		for _, fd := range set.FDs {
+			if path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, fd.FD)); err == nil {
+				files[fd.Opaque] = path
+			}
+		}
+	}
+	return files, nil
 }

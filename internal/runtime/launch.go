@@ -185,9 +185,9 @@ func (r *Runtime) pathOf(v *vm, name string) (string, error) {
 		return vhostDevice, nil
 	}
 	switch name {
-	case "disk:" + rootDisk + ":backing:0":
+	case qemu.BackingFile(rootDisk, 0):
 		return r.Images.DataPath(v.pod.record().Base), nil
-	case "disk:" + seedDisk:
+	case qemu.DiskFile(seedDisk):
 		return filepath.Join(dir, seedFile), nil
 	case qemu.FileConsoleLog:
 		return filepath.Join(dir, consoleFile), nil
