@@ -40,7 +40,7 @@ func TestHostPorts(t *testing.T) {
 				t.Errorf("rules lack SCTP's:\n%s", rules)
 			}
 			n.teardown(p)
-			if rules := natRules(t); strings.Contains(rules, ":18") || strings.Contains(rules, " 18") {
+			if rules := natRules(t); strings.Contains(rules, "dport 18") || strings.Contains(rules, p.ID) {
 				t.Errorf("rules left behind:\n%s", rules)
 			}
 			n.assertClean()
