@@ -62,7 +62,7 @@ func document(t *testing.T) string {
 	b.Write(intro)
 	b.WriteString("\n| Annotation | Value | Default |\n| --- | --- | --- |\n")
 	for _, a := range annotations() {
-		fmt.Fprintf(&b, "| [%s](#%s)%s | %s | %s |\n", a.name, strings.ToLower(a.name), refusedMark(a), markdown(a.accepted), a.initial)
+		fmt.Fprintf(&b, "| [%s](#%s)%s | %s | %s |\n", a.name, anchor(a.name), refusedMark(a), markdown(a.accepted), a.initial)
 	}
 	for _, a := range annotations() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", a.name, a.effect)
@@ -75,6 +75,11 @@ func document(t *testing.T) string {
 		}
 	}
 	return b.String()
+}
+
+// anchor is how GitHub calls a heading: in lower case, without dots and slashes.
+func anchor(heading string) string {
+	return strings.NewReplacer(".", "", "/", "").Replace(strings.ToLower(heading))
 }
 
 // refusedMark marks an annotation that this version refuses.
