@@ -13,7 +13,7 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build man run test e2e unit lint bench manifests fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
+.PHONY: build man run test e2e unit lint bench manifests deb fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
@@ -41,6 +41,9 @@ manifests: ## print what a cluster has to know: make manifests | kubectl apply -
 
 lint: ## check formatting, vet, staticcheck, go.mod, scripts and whitespace
 	@scripts/lint.sh
+
+deb: build ## make the Debian package for nodes without a cluster, in bin/
+	@deploy/deb/build.sh bin bin
 
 bench: deps ## measure starts, stops, memory, listing, re-adoption, pulls and networks; ARGS=-update writes docs/performance.md
 	@$(MAKE) -j2 build guest-tiny

@@ -69,6 +69,7 @@ func newRootCommand(name string) *cobra.Command {
 		manual.Command(root, "1"),
 	)
 	root.AddCommand(domainCommands(a)...)
+	root.AddCommand(manual.Command(root, "1"))
 	sayName(root, name)
 	return root
 }

@@ -25,7 +25,7 @@ func (c *Cluster) startRuntime(tb testing.TB) {
 	tb.Helper()
 	c.serveImages(tb)
 	c.installDriver(tb)
-	c.component("qemulet", []string{"SSL_CERT_FILE=" + c.Path("pki/images.crt")}, program(tb, "qemulet"), "serve",
+	c.component("qemulet", []string{"SSL_CERT_FILE=" + c.Path("pki/images.crt"), "KUBE_NODE_NAME=" + NodeName}, program(tb, "qemulet"), "serve",
 		"--run-dir", c.Path("q"), "--state-dir", c.Path("state"), "--cni-conf-dir", c.Path("cni"), "--cni-bin-dir", "/usr/lib/cni",
 		"--kubelet-root-dir", c.Path("kubelet"), "--kubeconfig", c.Path("kubeconfig"), "--image-translation-dir", c.Path("images.d"),
 		"--cgroup-driver", "cgroupfs", "--accel", "tcg", "--log-level", "debug").Start(tb)

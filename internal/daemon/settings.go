@@ -151,7 +151,11 @@ func (s *Settings) follow(ctx context.Context) error {
 		}
 		s.sayOnce("cluster", err, slog.LevelWarn, "settings of the cluster are not taken, the last good ones stay")
 		if seen != nil {
-			err = s.api().Await(ctx, seen, lookAgain)
+			limit := lookAgain
+			if seen.Undefined {
+				limit = askAgain
+			}
+			err = s.api().Await(ctx, seen, limit)
 			s.sayOnce("watch", err, slog.LevelInfo, "changes of settings in the cluster are not told, they are asked for")
 		}
 		if err != nil {

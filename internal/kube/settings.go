@@ -22,6 +22,9 @@ type Settings struct {
 	Mappings map[string][]byte
 	// Data is the ConfigMap's, nil when there is none.
 	Data map[string]string
+	// Undefined tells that the cluster does not know VirtletConfigMappings, so that
+	// Await is not told of those to come.
+	Undefined bool
 
 	versions map[schema.GroupVersionResource]string
 }
@@ -77,6 +80,7 @@ func (a *API) listSettings(ctx context.Context, s *Settings, r schema.GroupVersi
 	})
 	switch {
 	case errdefs.IsNotFound(err):
+		s.Undefined = true
 		return nil, nil
 	case errdefs.IsPermissionDenied(err):
 		return nil, fmt.Errorf("%s: %w; let a Role grant the verbs list and watch for %s in namespace %s", r.Resource, err, r.GroupResource(), MappingNamespace)

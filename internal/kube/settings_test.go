@@ -43,7 +43,7 @@ func TestSettingsThatAreNotThere(t *testing.T) {
 	s := newAPIServer(t)
 	s.set(mapsPath, noMaps)
 	a := s.api()
-	if got, err := a.Settings(t.Context()); err != nil || len(got.Mappings) != 0 || got.Data != nil {
+	if got, err := a.Settings(t.Context()); err != nil || len(got.Mappings) != 0 || got.Data != nil || !got.Undefined {
 		t.Errorf("%+v, %v", got, err)
 	}
 	s.set(configPath, "forbidden")
