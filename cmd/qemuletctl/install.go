@@ -11,7 +11,8 @@ import (
 )
 
 const installHelp = `Make this program a plugin of kubectl, so that "kubectl virt ps" works: it is copied
-as kubectl-virt into DIR, ~/.local/bin by default, which must be in your PATH.
+as kubectl-virt into DIR, ~/.local/bin by default, which must be in your PATH. A
+script beside it lets kubectl's completion complete it.
 
 As a plugin it goes through the API server, also on a node. kubectl wants its own
 flags behind the plugin's name: kubectl virt -n team ps.`
@@ -41,12 +42,21 @@ func newInstallCommand() *cobra.Command {
 	}
 }
 
+// kubectl asks a program of this name to complete the arguments of the plugin.
+const (
+	completionFile   = "kubectl_complete-virt"
+	completionScript = "#!/bin/sh\nexec kubectl-virt __complete \"$@\"\n"
+)
+
 func install(self, dir string, out io.Writer) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	target := filepath.Join(dir, pluginFile)
 	if err := copyProgram(self, target); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, completionFile), []byte(completionScript), 0o755); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "installed %s: kubectl virt --help\n", target)

@@ -238,21 +238,16 @@ func (c *Cluster) ctlInstalls(t *testing.T) {
 	dir := t.TempDir()
 	_, err = c.tryCtl(t, "install", dir)
 	must(t, err)
-	cmd := c.KubectlCommand(t, "virt", "--kubeconfig", c.Path("kubeconfig"), "ps", "-o", "json")
-	cmd.Args = withoutKubeconfig(cmd.Args)
-	cmd.Env = append(cmd.Env, "PATH="+dir+":"+os.Getenv("PATH"))
-	printed, err := cmd.CombinedOutput()
-	if err != nil || !json.Valid(printed) {
-		t.Errorf("kubectl virt: %v: %s", err, printed)
+	kubectl := func(args ...string) string {
+		t.Helper()
+		cmd := c.Command(append([]string{program(t, "kubernetes"), "kubectl"}, args...)...)
+		cmd.Env = append(cmd.Env, "PATH="+dir+":"+os.Getenv("PATH"), "KUBECONFIG="+c.Path("kubeconfig"))
+		printed, err := cmd.Output()
+		must(t, err)
+		return string(printed)
 	}
-}
-
-// withoutKubeconfig takes kubectl's own flag away, which may not stand before a plugin's name.
-func withoutKubeconfig(args []string) []string {
-	for i, a := range args {
-		if a == "--kubeconfig" {
-			return append(append([]string(nil), args[:i]...), args[i+2:]...)
-		}
+	if printed := kubectl("virt", "ps", "-o", "json"); !json.Valid([]byte(printed)) {
+		t.Errorf("kubectl virt ps: %s", printed)
 	}
-	return args
+	mentions(t, "kubectl's completion", kubectl("__complete", "virt", "console", "fa"), "far")
 }
