@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -115,4 +118,33 @@ func TestValidateCluster(t *testing.T) {
 	if reach.NodeLabel != "extraRuntime=virtlet" {
 		t.Error("the label is Virtlet's")
 	}
+}
+
+// twoNodes has one that answers and one that does not.
+type twoNodes struct {
+	reach.Reach
+	socket string
+}
+
+func (n twoNodes) Daemons(context.Context) ([]*reach.Daemon, error) {
+	good := reach.NewDaemon("a", "here", func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", n.socket)
+	})
+	bad := reach.NewDaemon("b", "by an exec", func(context.Context) (net.Conn, error) { return nil, errors.New("the kubelet is away") })
+	return []*reach.Daemon{good, bad}, nil
+}
+
+func TestOneNodeIsAway(t *testing.T) {
+	r := twoNodes{socket: start(t, aNode())}
+	all, err := listVMs(t.Context(), r, "")
+	if len(all) != 2 || all[0].Node != "a" || err == nil || err.Error() != "the daemon of node b cannot be asked by an exec: the kubelet is away" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	daemons, _ := r.Daemons(t.Context())
+	var out strings.Builder
+	if err := printDomains(&out, daemons, all, false); err != nil {
+		t.Error(err)
+	}
+	mentions(t, out.String(), "node a:\n Id", "default/web", "\nnode b:\n Id")
 }
