@@ -65,6 +65,7 @@ func (c *call) answer(out *frame, err error) error {
 	if err != nil {
 		return err
 	}
+	defer out.release()
 	return c.stream.SendMsg(out)
 }
 
@@ -108,7 +109,9 @@ func (c *call) downstream(up grpc.ClientStream) error {
 		if err := up.RecvMsg(out); err != nil {
 			return ignoreEOF(err)
 		}
-		if err := c.stream.SendMsg(out); err != nil {
+		err := c.stream.SendMsg(out)
+		out.release()
+		if err != nil {
 			return err
 		}
 	}
