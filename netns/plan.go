@@ -22,7 +22,7 @@ type plannedNIC struct {
 // its remaining interfaces, then that in which the links were made; everything else is believed of the kernel rather than of the
 // report, in which indexes, routes and gateways are often wrong or missing.
 func plan(result *types100.Result, observed []*observedLink, queues int) ([]*plannedNIC, error) {
-	if len(result.IPs) == 0 {
+	if len(podIPs(result)) == 0 {
 		return nil, fmt.Errorf("netns: %w: it has no address", ErrBadResult)
 	}
 	ordered, err := order(result, observed)
@@ -62,6 +62,9 @@ func order(result *types100.Result, observed []*observedLink) ([]*observedLink, 
 	}
 	for _, ip := range result.IPs {
 		addr := toAddr(ip.Address.IP)
+		if isLinkLocal6(addr) {
+			continue
+		}
 		i := slices.IndexFunc(observed, func(o *observedLink) bool { return o.has(addr) })
 		if i < 0 {
 			return nil, fmt.Errorf("netns: %w: address %s is on no link in the pod's namespace", ErrBadResult, addr)
@@ -88,6 +91,9 @@ func (o *observedLink) isForPod() bool {
 	attrs := o.link.Attrs()
 	return len(o.lasting()) > 0 || attrs.ParentDevBus == "pci" && attrs.MasterIndex == 0
 }
+
+// isLinkLocal6 tells addresses that are nobody's to give: a guest makes its own.
+func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
 
 // freeName is the prefix with a number, unless the plugins have a link of that name.
 func freeName(observed []*observedLink, prefix string, i int) string {
@@ -198,7 +204,7 @@ func reachable(p netip.Prefix, o *observedLink) netip.Prefix {
 func podIPs(result *types100.Result) []netip.Addr {
 	var ips []netip.Addr
 	for _, ip := range result.IPs {
-		if addr := toAddr(ip.Address.IP); !slices.Contains(ips, addr) {
+		if addr := toAddr(ip.Address.IP); !slices.Contains(ips, addr) && !isLinkLocal6(addr) {
 			ips = append(ips, addr)
 		}
 	}

@@ -170,6 +170,10 @@ func TestPlanOrderAndRepair(t *testing.T) {
 		t.Errorf("order %v, first %+v", names, nics[0].nic)
 	}
 	r.IPs = append(r.IPs, r.IPs[0]) // twice
+	r.IPs = append(r.IPs, resultOf("fe80::5/64").IPs...)
+	if _, err := plan(r, []*observedLink{a, b, c}, 1); err != nil {
+		t.Errorf("with a link-local address: %v", err)
+	}
 	if ips := podIPs(r); len(ips) != 3 || ips[0].String() != "10.2.0.6" {
 		t.Errorf("pod addresses %v", ips)
 	}
@@ -259,6 +263,7 @@ func TestPlanRefuses(t *testing.T) {
 		"vlan of the pod's link 2":  {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), vlan(2, -1)}, ErrUnsupportedLink},
 		"vlan of an unused link":    {resultOf("10.1.0.5/24", "10.1.0.6/24"), []*observedLink{ok(), vlan(4, -1)}, nil},
 		"no address":                {resultOf(), []*observedLink{ok()}, ErrBadResult},
+		"only a link-local address": {resultOf("fe80::5/64"), []*observedLink{ok()}, ErrBadResult},
 		"unknown address":           {resultOf("10.9.9.9/24"), []*observedLink{ok()}, ErrBadResult},
 		"no link":                   {resultOf("10.1.0.5/24"), nil, ErrBadResult},
 		"ipvlan":                    {resultOf("10.1.0.5/24"), []*observedLink{ipvlan}, ErrUnsupportedLink},
