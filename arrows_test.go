@@ -5,6 +5,7 @@ package qemulet_test
 import (
 	"bufio"
 	"bytes"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -99,6 +100,22 @@ func TestImportsFollowTheArrows(t *testing.T) {
 	}
 	if checked < 10 {
 		t.Errorf("only %d packages were checked", checked)
+	}
+}
+
+// The page says of each room what it is for.
+func TestArchitectureNamesTheRooms(t *testing.T) {
+	page, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "## Rooms\n")
+	list, _, _ = strings.Cut(list, "Arrows run one way")
+	for room := range arrows {
+		name := strings.TrimPrefix(room, "internal/") + "/"
+		if !slices.Contains(strings.Fields(list), name) {
+			t.Errorf("docs/architecture.md: the list of rooms lacks %s", name)
+		}
 	}
 }
 

@@ -67,8 +67,10 @@ const podArgument = "the pod's name, NAMESPACE/NAME, or the beginning of its san
 
 func newPsCommand() *cobra.Command {
 	return withClient(&cobra.Command{
-		Use:     "ps",
-		Short:   "List the VM pods of this machine",
+		Use:   "ps",
+		Short: "List the VM pods of this machine",
+		Long: `List the VM pods of this machine: what state each is in, its address, its image
+and its age.`,
 		Example: "  qemulet ps",
 		Args:    cobra.NoArgs,
 	}, func(ctx context.Context, c *podrun.Client, _ []string) error {
@@ -106,8 +108,10 @@ attached at once. What was printed before is in the log: qemulet logs POD.`,
 func newLogsCommand() *cobra.Command {
 	var o podrun.LogOptions
 	cmd := withClient(&cobra.Command{
-		Use:     "logs [-f] POD",
-		Short:   "Show what a VM has printed on its console",
+		Use:   "logs [-f] POD",
+		Short: "Show what a VM has printed on its console",
+		Long: `Show what a VM has printed on its console. Lines that begin with "qemulet:" are
+remarks on its manifest.`,
 		Example: "  qemulet logs cirros-vm\n  qemulet logs -f --timestamps cirros-vm",
 		Args:    exactlyOne(podArgument),
 	}, func(ctx context.Context, c *podrun.Client, args []string) error {

@@ -20,6 +20,14 @@ prepares the disk and the network and boots the machine.
 
 On a node, "qemulet serve" is the daemon. On one machine without a cluster,
 "qemulet run" runs a pod's manifest.`,
+		Example: `  # Boot a pod's manifest on this machine, and see its console:
+  qemulet run pod.yaml
+
+  # What would it become, and what is wrong with it?
+  qemulet validate pod.yaml
+
+  # Serve kubelet on a node:
+  qemulet serve`,
 		Version:       version.Number(),
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -56,6 +56,9 @@ func TestCommandsAreDescribed(t *testing.T) {
 		if c.Short == "" {
 			t.Errorf("%s has no description", c.CommandPath())
 		}
+		if c.Long == "" || c.Runnable() && !c.Hidden && c.Example == "" && c.Name() != "version" {
+			t.Errorf("%s: the help has no text or no examples", c.CommandPath())
+		}
 		for _, sub := range c.Commands() {
 			walk(sub)
 		}
