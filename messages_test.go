@@ -324,7 +324,7 @@ func (r *packageReader) phrase(n ast.Node) bool {
 var words = regexp.MustCompile(`\pL{3,}`)
 
 // verbs are those of package fmt.
-var verbs = regexp.MustCompile(`%[-+# 0]*(\[\d+\])?[\d.*]*[a-zA-Z]`)
+var verbs = regexp.MustCompile(`%(%|[-+# 0]*(\[\d+\])?[\d.*]*[a-zA-Z])`)
 
 // text returns a text that is written down, alone or as a format or a part of
 // a sum, with gaps.
@@ -335,7 +335,7 @@ func (r *packageReader) text(e ast.Expr) (string, bool) {
 			return "", false
 		}
 		text, err := strconv.Unquote(e.Value)
-		return strings.ReplaceAll(verbs.ReplaceAllString(text, gap), "%%", "%"), err == nil
+		return verbs.ReplaceAllStringFunc(text, filled), err == nil
 	case *ast.Ident:
 		text, ok := r.constants[e.Name]
 		return text, ok
@@ -351,6 +351,13 @@ func (r *packageReader) text(e ast.Expr) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+func filled(verb string) string {
+	if verb == "%%" {
+		return "%"
+	}
+	return gap
 }
 
 func part(text string, known bool) string {

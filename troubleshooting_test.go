@@ -114,3 +114,60 @@ func TestEveryEntryIsSaid(t *testing.T) {
 		}
 	}
 }
+
+func TestEntryCovers(t *testing.T) {
+	area := &area{folders: []string{"disks", "internal/runtime/exit.go"}}
+	for _, c := range []struct {
+		pattern, text, where string
+		want                 bool
+	}{
+		{"in use", "disk … is in use", "disks/device.go:36", true},
+		{"is ... with", "it is … now with …", "disks/device.go:36", true},
+		{"with ... is", "it is … now with …", "disks/device.go:36", false},
+		{"in use", "in use", "disks/sub/x.go:1", true},
+		{"in use", "in use", "disksother/x.go:1", false},
+		{"in use", "in use", "internal/runtime/exit.go:7", true},
+		{"in use", "in use", "internal/runtime/exec.go:7", false},
+	} {
+		if got := (entry{c.pattern, 1, area}).covers(message{text: c.text, where: c.where}); got != c.want {
+			t.Errorf("%q covers %q of %s: %v", c.pattern, c.text, c.where, got)
+		}
+	}
+}
+
+// What counts as a message, and what as the way to one.
+func TestMessagesOfASource(t *testing.T) {
+	dir := t.TempDir()
+	source := `package p
+const reasonGone = "Gone"
+func refuse(field, reason string) {}
+func f(err error) {
+	errors.New("no such thing")
+	fmt.Errorf("reading %s: %w", name, err)
+	fmt.Errorf("reading %s, which is needed: %w", name, err)
+	fmt.Errorf("%s: %w", name, err)
+	fmt.Errorf("size %d: up to %d%% is accepted", n, m)
+	refuse("a field", "is " + kind + " of another")
+	r.Log.Warn("trying again", "error", err)
+	r.Log.Info("all is well")
+	_ = []Finding{{Text: "it is down"}, {OK: true, Text: "it is up"}}
+}
+func (e *E) Error() string { return "it broke in two: " + e.what }
+`
+	if err := os.WriteFile(filepath.Join(dir, "p.go"), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range readPackage(t, dir).found {
+		text := m.text
+		if m.wrapping {
+			text += " (wrapping)"
+		}
+		got = append(got, text)
+	}
+	want := []string{"Gone", "no such thing", "reading …: … (wrapping)", "reading …, which is needed: …", "size …: up to …% is accepted",
+		"is … of another", "trying again", "it is down", "it broke in two: …"}
+	if !slices.Equal(got, want) {
+		t.Errorf("found %q, expected %q", got, want)
+	}
+}
