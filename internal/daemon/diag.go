@@ -41,7 +41,7 @@ type diagnosis map[string]string
 // an error in its place.
 func (n *node) diagnose(ctx context.Context, cfg *config.Config) api.Diagnosis {
 	d := diagnosis{}
-	d.version(n)
+	d.version(ctx, n)
 	d.json("settings.json", cfg.Values(), nil)
 	d.text("daemon.log", daemonLog(ctx))
 	d.goroutines()
@@ -72,11 +72,11 @@ func (d diagnosis) json(path string, what any, err error) {
 
 func (d diagnosis) text(path, text string) { d[path] = text }
 
-func (d diagnosis) version(n *node) {
+func (d diagnosis) version(ctx context.Context, n *node) {
 	var uname unix.Utsname
 	_ = unix.Uname(&uname) // it has no way to fail
-	caps, accel := "not asked yet", ""
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	var caps, accel string
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if state, err := n.runtime.Hypervisor.Ready(ctx); err == nil {
 		caps = fmt.Sprintf("%s %s", state.Capabilities.Binary, state.Capabilities.Version)
