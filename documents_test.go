@@ -117,7 +117,7 @@ var foreign = strings.Fields(`
 func ours(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
-	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "deploy/node-install.sh"} {
+	for _, pattern := range []string{"cmd/*/*.go", "internal/*/*.go", "deploy/node-install.sh", "deploy/uninstall.sh"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

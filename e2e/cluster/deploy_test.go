@@ -91,6 +91,7 @@ func TestDefinitionsRefuseBadObjects(t *testing.T) {
 // The daemon's account may do what it has to, and not more.
 func TestRoles(t *testing.T) {
 	c := theCluster(t)
+	applyDefinitions(t, c) // or can-i knows no such resource
 	_, kinds := base(t)
 	c.Apply(t, kinds["ServiceAccount"]+kinds["ClusterRole"]+kinds["ClusterRoleBinding"]+kinds["Role"]+kinds["RoleBinding"])
 	for what, want := range map[string]bool{
@@ -115,13 +116,16 @@ func TestRoles(t *testing.T) {
 }
 
 // runningSettings are those of the daemon, as value and origin, and those that wait for its restart.
-func (c *Cluster) runningSettings(t *testing.T) (values map[string]string, pending []string) {
+func (c *Cluster) runningSettings(t *testing.T) (values map[string]string, pending []string, err error) {
 	t.Helper()
-	out := c.In(t, program(t, "qemulet"), "config", "dump", "--running", "-o", "json", "--run-dir", c.Path("q"))
+	out, err := c.Command(program(t, "qemulet"), "config", "dump", "--running", "-o", "json", "--run-dir", c.Path("q")).Output()
+	if err != nil {
+		return nil, nil, err // it may be about to start
+	}
 	var d struct {
 		Values, Pending []struct{ Name, Value, Origin string }
 	}
-	must(t, json.Unmarshal([]byte(out), &d))
+	must(t, json.Unmarshal(out, &d))
 	values = map[string]string{}
 	for _, v := range d.Values {
 		values[v.Name] = v.Value + " from " + v.Origin
@@ -129,15 +133,15 @@ func (c *Cluster) runningSettings(t *testing.T) (values map[string]string, pendi
 	for _, v := range d.Pending {
 		pending = append(pending, v.Name+"="+v.Value)
 	}
-	return values, pending
+	return values, pending, nil
 }
 
 // waitForSetting waits until the daemon has a value from an origin.
 func (c *Cluster) waitForSetting(t *testing.T, name, want string) {
 	t.Helper()
 	eventually(t, 60*time.Second, name+" is "+want, func() error {
-		if values, _ := c.runningSettings(t); values[name] != want {
-			return fmt.Errorf("%s is %s", name, values[name])
+		if values, _, err := c.runningSettings(t); err != nil || values[name] != want {
+			return fmt.Errorf("%s is %s, %v", name, values[name], err)
 		}
 		return nil
 	})
@@ -152,13 +156,20 @@ func TestConfigMappingChangesTheDaemon(t *testing.T) {
 	c.Apply(t, mapping("VirtletConfigMapping", "kube-system", "{nodeName: "+NodeName+", nodeSelector: {extraRuntime: virtlet}, config: {rawDevices: 'e2e*', parallel-pulls: 9}}")+
 		"---\n"+strings.ReplaceAll(mapping("VirtletConfigMapping", "kube-system", "{nodeName: another, priority: 9, config: {rawDevices: 'no*'}}"), "name: it,", "name: other,"))
 	c.waitForSetting(t, "raw-devices", "e2e*"+origin+"rawDevices)")
-	if _, pending := c.runningSettings(t); !slices.Equal(pending, []string{"parallel-pulls=9"}) {
-		t.Errorf("pending %q", pending)
+	if _, pending, err := c.runningSettings(t); err != nil || !slices.Equal(pending, []string{"parallel-pulls=9"}) {
+		t.Errorf("pending %q, %v", pending, err)
 	}
 	c.Component(t, "qemulet").Kill9()
 	c.Component(t, "kube-apiserver").Kill9()
+	restarted := false
+	t.Cleanup(func() {
+		if !restarted {
+			c.Component(t, "kube-apiserver").Start(t)
+		}
+	})
 	c.Component(t, "qemulet").Start(t)
 	c.waitForSetting(t, "parallel-pulls", "9"+origin+"parallel-pulls)")
+	restarted = true
 	c.Component(t, "kube-apiserver").Start(t)
 	eventually(t, 120*time.Second, "the API server is ready", func() error { return c.try(c.kubectl(t, "get", "--raw", "/readyz")...) })
 	c.WaitNodeReady(t)
