@@ -75,6 +75,24 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A probe of a guest that boots has no result. A hook, which has no limit, waits.
+func TestExecSyncWaitsForTheAgent(t *testing.T) {
+	h := newHarness(t)
+	h.runtime.Boots = make(chan struct{})
+	id := h.container(t, h.sandbox(t, "a"), "vm")
+	_, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}, Timeout: 1})
+	wantCode(t, err, codes.Unavailable)
+	hooked := make(chan error, 1)
+	go func() {
+		_, err := h.ExecSync(h.ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: []string{"true"}})
+		hooked <- err
+	}()
+	close(h.runtime.Boots)
+	if err := <-hooked; err != nil {
+		t.Error(err)
+	}
+}
+
 // What cannot be known is an error, and what took too long is a failed probe:
 // neither is an exit code.
 func TestExecSync(t *testing.T) {

@@ -27,6 +27,8 @@ type Runtime struct {
 	Console func(ctx context.Context, ended <-chan struct{}, in io.Reader, out io.Writer) error
 	// Dial connects to a port of a guest; nil refuses.
 	Dial func(ctx context.Context, port int32) (net.Conn, error)
+	// Boots is closed when guests have an agent; nil has one at once.
+	Boots chan struct{}
 	// Happened is where events come from.
 	Happened chan runtime.Event
 
@@ -295,10 +297,17 @@ func (r *Runtime) ContainerInfo(string) (map[string]string, error) {
 	return map[string]string{"config": `{"vm":{}}`}, nil
 }
 
-// AwaitAgent does not wait.
-func (r *Runtime) AwaitAgent(_ context.Context, id string) error {
-	_, err := r.Container(id)
-	return err
+// AwaitAgent waits for the end of Boots.
+func (r *Runtime) AwaitAgent(ctx context.Context, id string) error {
+	if _, err := r.Container(id); err != nil || r.Boots == nil {
+		return err
+	}
+	select {
+	case <-r.Boots:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("no guest agent: %w", errdefs.ErrUnavailable)
+	}
 }
 
 // Exec prints its input, or else its command, and to stderr that it does; the
