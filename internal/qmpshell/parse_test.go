@@ -1,6 +1,7 @@
 package qmpshell
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -130,4 +131,19 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%s: %s", command, got)
 		}
 	}
+}
+
+// Whatever a person types, there is a command with JSON for arguments, or an error.
+func FuzzParse(f *testing.F) {
+	f.Add(`x a.b={"c": "d e"} f=1`)
+	f.Add(`x {"a": 1}`)
+	f.Fuzz(func(t *testing.T, line string) {
+		words, err := Split(line)
+		if err != nil {
+			return
+		}
+		if c, err := Parse(words); err == nil && c.Args != nil && !json.Valid(c.Args) {
+			t.Errorf("%q: %s", line, c.Args)
+		}
+	})
 }

@@ -6,10 +6,13 @@ import (
 	"image"
 	"image/png"
 	"io"
+
+	"github.com/qemulet/qemulet/qemu"
 )
 
-// maxScreen bounds a picture, in pixels: 8K.
-const maxScreen = 7680 * 4320
+// maxScreen bounds a picture, in pixels, and what the daemon spends on one: the
+// card's memory at two bytes each.
+const maxScreen = qemu.DisplayMiB << 20 / 2
 
 // pngOfPPM turns a picture as QEMU writes it (PPM, P6, 255 colours) into a PNG.
 func pngOfPPM(from io.Reader, to io.Writer) error {
