@@ -75,8 +75,11 @@ func explain(out io.Writer, r api.Resolution) error {
 		}
 	}
 	lines("Name:", []string{r.Name})
-	lines("URL:", []string{r.URL})
+	lines("URL:", []string{cmp.Or(r.URL, "none")})
 	rule, transport := "none matches, so the name is the URL", "plain defaults"
+	if r.URL == "" {
+		rule = "none matches"
+	}
 	if r.Source != "" {
 		rule = fmt.Sprintf("%d of %s, %s", r.Rule, r.Source, r.Pattern)
 		transport = cmp.Or(r.Transport, "the default one")

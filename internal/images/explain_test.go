@@ -106,3 +106,20 @@ func TestExplainAgreesWithPull(t *testing.T) {
 		t.Errorf("%+v, want %+v, %v", e, res, err)
 	}
 }
+
+// Where names are no URLs, only rules say where images come from.
+func TestNoProtocolLeavesOnlyRules(t *testing.T) {
+	s := testStore(t, func(o *Options) { o.Protocol = ProtocolNone })
+	translate(t, s, "a.yaml", "translations: [{name: known, url: host/known.qcow2}]\n")
+	for _, name := range []string{"host/known.qcow2", "bare"} {
+		if _, err := s.Pull(context.Background(), name, nil); !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "this node takes no other names") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if e, err := s.Explain(context.Background(), name); err != nil || e.URL != "" || !errdefs.IsPermissionDenied(e.Err) {
+			t.Errorf("%s: explained as %+v, %v", name, e, err)
+		}
+	}
+	if e, err := s.Explain(context.Background(), "known"); err != nil || e.URL != "https://host/known.qcow2" || e.Err != nil {
+		t.Errorf("known: explained as %+v, %v", e, err)
+	}
+}

@@ -55,6 +55,9 @@ func schemes() []string { return []string{"https", "http", schemeFile, schemeOCI
 
 // parseURL checks the URL of a translation.
 func parseURL(n Name, res Resolution) (*url.URL, error) {
+	if res.Rule == nil && res.URL == "" {
+		return nil, fmt.Errorf("no image translation rule matches %q, and this node takes no other names (the setting download-protocol is none): %w", n.Path, errdefs.ErrPermissionDenied)
+	}
 	if res.Rule == nil && !strings.Contains(n.Path, "/") {
 		return nil, fmt.Errorf("no image translation rule matches %q, and it is no URL (accepted: host/path): %w", n.Path, errdefs.ErrInvalidArgument)
 	}

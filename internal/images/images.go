@@ -102,7 +102,7 @@ type Options struct {
 	// NoRegexp switches regexp rules off.
 	NoRegexp bool
 	// Protocol is put in front of a URL without "://": "https" (when empty),
-	// "http" or "oci".
+	// "http" or "oci". ProtocolNone takes no name for a URL.
 	Protocol string
 	// FileDir is the only directory whose files URLs of the form file:///path may
 	// name. "" allows none.

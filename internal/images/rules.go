@@ -36,9 +36,12 @@ func (s *Store) rules() Rules {
 	return Rules{TranslationDir: s.opts.TranslationDir, NoRegexp: s.opts.NoRegexp, Protocol: s.opts.Protocol, FileDir: s.opts.FileDir}
 }
 
+// ProtocolNone is no protocol: a name that no rule translates cannot be pulled.
+const ProtocolNone = "none"
+
 func checkProtocol(p string) error {
-	if p != "https" && p != "http" && p != schemeOCI {
-		return fmt.Errorf("image store: protocol %q (accepted: https, http, oci): %w", p, errdefs.ErrInvalidArgument)
+	if p != "https" && p != "http" && p != schemeOCI && p != ProtocolNone {
+		return fmt.Errorf("image store: protocol %q (accepted: https, http, oci, none): %w", p, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -59,7 +59,8 @@ func (r Resolution) describe(url string) string {
 
 // Translate finds the first rule that matches the name: the configurations in
 // the order given, in each of them exact names before regexps. Without a match
-// the name is the URL. A URL without "://" gets the protocol put in front.
+// the name is the URL, unless the protocol is ProtocolNone: then there is none.
+// A URL without "://" gets the protocol put in front.
 // It touches no file and cannot fail: regexps that do not compile are passed to
 // warn, and skipped.
 func Translate(n Name, configs []Translation, o TranslateOptions) Resolution {
@@ -69,12 +70,15 @@ func Translate(n Name, configs []Translation, o TranslateOptions) Resolution {
 			return res
 		}
 	}
+	if o.Protocol == ProtocolNone {
+		return Resolution{}
+	}
 	return Resolution{URL: withProtocol(n.Path, o.Protocol)}
 }
 
 // TranslateOptions adjust Translate.
 type TranslateOptions struct {
-	// Protocol is "https" or "http".
+	// Protocol is that of Options.
 	Protocol string
 	// NoRegexp leaves out the regexp rules.
 	NoRegexp bool
@@ -174,6 +178,9 @@ func (t *Translation) resolution(r *Rule, url string, o TranslateOptions) Resolu
 func withProtocol(url, protocol string) string {
 	if strings.Contains(url, "://") {
 		return url
+	}
+	if protocol == ProtocolNone { // which is about names, and this is a rule's URL
+		protocol = "https"
 	}
 	return protocol + "://" + url
 }
