@@ -25,6 +25,7 @@ type APIServer struct {
 	mu      sync.Mutex
 	objects map[string]any
 	denied  map[string]bool
+	written map[string][][]byte
 }
 
 // APIServer starts one and writes the kubeconfig file for it. It ends with the test.
@@ -32,7 +33,7 @@ func (n *Node) APIServer(tb testing.TB, kubeconfig string) *APIServer {
 	tb.Helper()
 	l, err := n.ns.listen("127.0.0.1:6443")
 	must(tb, err)
-	a := &APIServer{objects: map[string]any{}, denied: map[string]bool{}}
+	a := &APIServer{objects: map[string]any{}, denied: map[string]bool{}, written: map[string][][]byte{}}
 	a.server = httptest.NewUnstartedServer(a)
 	a.server.Listener.Close()
 	a.server.Listener = l
@@ -67,6 +68,28 @@ func (a *APIServer) Deny(path string) {
 	a.denied[path] = true
 }
 
+// Written are the objects that were made at a path, in their order.
+func (a *APIServer) Written(path string) [][]byte {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([][]byte(nil), a.written[path]...)
+}
+
+// write keeps an object that is made, and answers with it.
+func (a *APIServer) write(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.mu.Lock()
+	a.written[r.URL.Path] = append(a.written[r.URL.Path], body)
+	a.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	_, _ = w.Write(body)
+}
+
 // Secret and ConfigMap are objects of the namespace default, as kubectl would make them. The daemon's one-machine mode keeps
 // the same JSON.
 func Secret(name string, data map[string]string) map[string]any {
@@ -91,6 +114,10 @@ func (a *APIServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	object, denied := a.objects[r.URL.Path], a.denied[r.URL.Path]
 	a.mu.Unlock()
+	if r.Method == http.MethodPost && !denied && r.Header.Get("Authorization") == "Bearer "+apiToken {
+		a.write(w, r)
+		return
+	}
 	code, reason, message := http.StatusOK, "", ""
 	what := path.Base(path.Dir(r.URL.Path)) + " " + fmt.Sprintf("%q", path.Base(r.URL.Path))
 	switch {
