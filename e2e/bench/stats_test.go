@@ -22,7 +22,7 @@ const (
 // BenchmarkStats measures what kubelet asks for every ten seconds: what each of many VMs uses. A VM that does not
 // answer at all must not be felt.
 func BenchmarkStats(b *testing.B) {
-	n := node.Start(b, node.Options{Args: []string{"--log-level", "info"}})
+	n := node.Start(b, node.Options{Args: []string{"--log-level", "info", "--debug-commands", "all"}})
 	pullBlank(b, n)
 	var vms []*node.VM
 	for i := range measuredVMs {
