@@ -42,6 +42,7 @@ func parseOptions(s string) map[string]string {
 var known = map[string][]string{
 	"-machine":  nil,
 	"-display":  nil,
+	"-vnc":      nil,
 	"-uuid":     nil,
 	"-cpu":      nil,
 	"-object":   nil,
