@@ -37,6 +37,7 @@ type MuxRecord struct {
 	Client   uint64 // number of the client, from 1
 	PID, UID int    // of the client's process, -1 if unknown
 	Command  string
+	Verb     string // of a human-monitor-command: the first word of its line
 	Start    time.Time
 	Duration time.Duration
 	Refused  bool  // by a MuxRule: QEMU has not seen it

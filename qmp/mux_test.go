@@ -160,7 +160,7 @@ func TestMuxBadInput(t *testing.T) {
 }
 
 func TestMuxAllowAndAudit(t *testing.T) {
-	c := served(t, qmptest.Script{"query-name": struct{}{}})
+	c := served(t, qmptest.Script{"query-name": struct{}{}, HumanMonitor: struct{}{}})
 	records := make(chan MuxRecord, 8)
 	forbidden := errors.New("quit is not relayed: stop the pod instead")
 	_, path := muxOver(t, c, MuxOptions{
@@ -176,9 +176,10 @@ func TestMuxAllowAndAudit(t *testing.T) {
 	r.negotiate()
 	r.ask(`{"execute":"quit","arguments":{"a": 1},"id":1}`, `{"id": 1, "error": {"class":"GenericError","desc":"`+forbidden.Error()+`"}}`)
 	r.ask(`{"execute":"query-name","id":1}`, `{"return": {}, "id": 1}`)
-	for _, want := range []MuxRecord{{Command: "quit", Refused: true, Err: forbidden}, {Command: "query-name"}} {
+	r.ask(`{"execute":"human-monitor-command","arguments":{"command-line":"info status"}}`, `{"return": {}}`)
+	for _, want := range []MuxRecord{{Command: "quit", Refused: true, Err: forbidden}, {Command: "query-name"}, {Command: HumanMonitor, Verb: "info"}} {
 		got := <-records
-		if got.Command != want.Command || got.Err != want.Err || got.Refused != want.Refused || got.Client != 1 || got.PID <= 0 || got.Start.IsZero() {
+		if got.Command != want.Command || got.Verb != want.Verb || got.Err != want.Err || got.Refused != want.Refused || got.Client != 1 || got.PID <= 0 || got.Start.IsZero() {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}

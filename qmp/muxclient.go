@@ -99,7 +99,11 @@ func (c *muxClient) answer(ctx context.Context, value []byte) {
 	}
 	start := time.Now()
 	ret, refused, err := c.relay(ctx, cmd)
-	c.audit(MuxRecord{Command: cmd.name, Start: start, Duration: time.Since(start), Refused: refused, Err: err})
+	rec := MuxRecord{Command: cmd.name, Start: start, Duration: time.Since(start), Refused: refused, Err: err}
+	if cmd.name == HumanMonitor {
+		rec.Verb = HumanVerb(cmd.args)
+	}
+	c.audit(rec)
 	if err != nil {
 		class, desc := refusal(err)
 		c.postLine(errorLine(class, desc, cmd.id))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -29,7 +30,7 @@ func (r *Runtime) Monitor(id string, may DebugCommands) (func(context.Context, n
 }
 
 // auditDebug says in the daemon's log who sent which command to a VM's monitor.
-// Arguments are left out: some carry secrets.
+// Arguments are left out, but for the human monitor's verb: some carry secrets.
 func (r *Runtime) auditDebug(v *vm, rec qmp.MuxRecord) {
 	outcome, level := debugOutcome(rec), slog.LevelInfo
 	if rec.Refused {
@@ -37,7 +38,7 @@ func (r *Runtime) auditDebug(v *vm, rec qmp.MuxRecord) {
 	}
 	r.vmLog(v).Log(r.background, level, "debug command",
 		"client", rec.Client, "clientPID", rec.PID, "clientUID", rec.UID,
-		"command", shortened(rec.Command), "outcome", outcome, "took", rec.Duration.Round(time.Microsecond))
+		"command", shortened(strings.TrimSpace(rec.Command+" "+rec.Verb)), "outcome", outcome, "took", rec.Duration.Round(time.Microsecond))
 }
 
 // debugOutcome is one word: what QEMU itself says of a command may repeat its

@@ -25,8 +25,6 @@ func (d DebugCommands) rule() qmp.MuxRule {
 	return allowReads
 }
 
-const humanMonitor = "human-monitor-command"
-
 // looks are the commands that only look, beside those that begin with one of
 // lookPrefixes. What reads the guest's memory, disks or screen, or writes files,
 // is not among them.
@@ -90,8 +88,8 @@ var (
 // allowReads relays what only looks.
 func allowReads(command string, args json.RawMessage) error {
 	shown := command
-	if command == humanMonitor {
-		verb := humanVerb(args)
+	if command == qmp.HumanMonitor {
+		verb := qmp.HumanVerb(args)
 		if humanLooks[verb] {
 			return nil
 		}
@@ -118,8 +116,8 @@ func onlyLooks(command string) bool {
 // allowWrites relays all but what is taken.
 func allowWrites(command string, args json.RawMessage) error {
 	why, shown := taken[command], command
-	if command == humanMonitor {
-		verb := humanVerb(args)
+	if command == qmp.HumanMonitor {
+		verb := qmp.HumanVerb(args)
 		if why = humanTaken[verb]; why == "" {
 			why = taken[verb]
 		}
@@ -129,18 +127,6 @@ func allowWrites(command string, args json.RawMessage) error {
 		return nil
 	}
 	return fmt.Errorf("%s is never relayed: %s", shortened(shown), why)
-}
-
-// humanVerb is the first word of the human monitor's line, "" if there is none,
-// which QEMU refuses itself. Names are compared exactly, as QEMU does.
-func humanVerb(args json.RawMessage) string {
-	var members map[string]json.RawMessage
-	var line string
-	if json.Unmarshal(args, &members) != nil || json.Unmarshal(members["command-line"], &line) != nil {
-		return ""
-	}
-	verb, _, _ := strings.Cut(strings.TrimLeft(line, " \t\r\n\v\f"), " ")
-	return verb
 }
 
 // shortened keeps what a client made up from filling a log.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/qemulet/qemulet/qmp"
 )
 
 func human(line string) json.RawMessage {
@@ -40,21 +42,23 @@ func TestDebugRules(t *testing.T) {
 		{"yank", nil, never},
 		{"set-action", nil, never},
 		{"display-update", nil, never},
-		{humanMonitor, human("info registers"), looks},
-		{humanMonitor, human("  info\tversion"), writes}, // QEMU takes it; we need not
-		{humanMonitor, human(" info version"), looks},
-		{humanMonitor, human("help"), looks},
-		{humanMonitor, human("infos"), writes},
-		{humanMonitor, human("i /w 0x60"), writes}, // reads an I/O port, which has effects
-		{humanMonitor, human("x/8x 0"), writes},    // guest memory
-		{humanMonitor, human("quit"), writes},
-		{humanMonitor, human("\tmigrate exec:cat"), never},
-		{humanMonitor, human("change vnc 0.0.0.0:1"), never},
-		{humanMonitor, human("closefd x"), never},
-		{humanMonitor, human(""), writes},
-		{humanMonitor, nil, writes},
-		{humanMonitor, json.RawMessage(`{"command-line":7}`), writes},
-		{humanMonitor, json.RawMessage(`{"command-line":"quit","COMMAND-LINE":"info version"}`), writes},
+		{qmp.HumanMonitor, human("info registers"), looks},
+		{qmp.HumanMonitor, human("  info\tversion"), looks},
+		{qmp.HumanMonitor, human(" info version"), looks},
+		{qmp.HumanMonitor, human("help"), looks},
+		{qmp.HumanMonitor, human("infos"), writes},
+		{qmp.HumanMonitor, human("i /w 0x60"), writes}, // reads an I/O port, which has effects
+		{qmp.HumanMonitor, human("x/8x 0"), writes},    // guest memory
+		{qmp.HumanMonitor, human("quit"), writes},
+		{qmp.HumanMonitor, human("\tmigrate exec:cat"), never},
+		{qmp.HumanMonitor, human("migrate\texec:cat"), never},
+		{qmp.HumanMonitor, human("change/x vnc 0.0.0.0:1"), never},
+		{qmp.HumanMonitor, human("change vnc 0.0.0.0:1"), never},
+		{qmp.HumanMonitor, human("closefd x"), never},
+		{qmp.HumanMonitor, human(""), writes},
+		{qmp.HumanMonitor, nil, writes},
+		{qmp.HumanMonitor, json.RawMessage(`{"command-line":7}`), writes},
+		{qmp.HumanMonitor, json.RawMessage(`{"command-line":"quit","COMMAND-LINE":"info version"}`), writes},
 	} {
 		err := DebugRead.rule()(test.command, test.args)
 		if (err == nil) != (test.want == looks) || err != nil && !strings.Contains(err.Error(), test.want) {
