@@ -50,7 +50,7 @@ func execByAgent(t *testing.T, vm *node.VM) {
 
 // A guest that has no agent, or does not have it yet, has not failed its probe.
 func execWithoutAgent(t *testing.T, vm *node.VM) {
-	_, err := vm.Node.Runtime.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: vm.ID, Cmd: []string{"true"}})
+	_, err := vm.Node.Runtime.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: vm.ID, Cmd: []string{"true"}, Timeout: 1})
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "install and start qemu-guest-agent") {
 		t.Errorf("%v", err)
 	}

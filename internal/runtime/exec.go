@@ -25,7 +25,7 @@ type ExecResult struct {
 const agentLimit = 5 * time.Second
 
 // bootLimit is how long after its start a guest may still be booting.
-const bootLimit = 10 * time.Minute
+const bootLimit = 2 * time.Minute
 
 // Exec runs a program in the guest, by its guest agent, and waits for its end;
 // when ctx ends before that, the program is killed. input is its standard
