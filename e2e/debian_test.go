@@ -211,7 +211,7 @@ func readsGolden(t *testing.T, run func(string) string) {
 			-m eth0,02:00:00:00:00:01 -m eth1,02:00:00:00:00:02 -m eth2,02:00:00:00:00:03 -m eth3,02:00:00:00:00:04 -m eth4,02:00:00:00:00:05 >&2 && cat /tmp/out/etc/netplan/* | tr -s '\n ' ' '`)
 		mentions(t, got, "- 10.1.2.3/24 - fd00:1::5/64", "mtu: 1450", "addresses: - 10.96.0.10 - fd00::a search: - default.svc.cluster.local - cluster.local",
 			"to: 0.0.0.0/0 via: 10.1.2.1", "to: 10.96.0.0/12 via: 10.1.2.9", "to: ::/0 via: fd00:1::1", "- 192.168.7.2/30", "to: 172.16.5.0/24 via: 192.168.7.1",
-			"eth2: dhcp4: true", "macaddress: 02:00:00:00:00:03",
+			"eth2: match: macaddress: 02:00:00:00:00:03 set-name: eth2",
 			"- fd00:5::7/128 - 10.5.0.8/32 dhcp4: true", "mtu: 9000", "to: fd00:6::/64 via: fe80::1", "dhcp6: true match: macaddress: 02:00:00:00:00:05")
 	}
 }
