@@ -79,7 +79,7 @@ func children(dir string) (names []string) {
 }
 
 // files lists all files and sockets below the daemon's two folders, and the folders that belong to pods. What is kept for
-// the next start (the cache) does not count, and of the images only unfinished downloads do.
+// the next start (the cache, the cluster's settings) does not count, and of the images only unfinished downloads do.
 func (n *Node) files() map[string]bool {
 	found := map[string]bool{}
 	for _, top := range []string{"run", "state"} {
@@ -91,6 +91,7 @@ func (n *Node) files() map[string]bool {
 			switch {
 			case rel == "state/cache":
 				return filepath.SkipDir
+			case rel == "state/cluster-settings.json":
 			case strings.HasPrefix(rel, "state/images/"):
 				if strings.HasPrefix(d.Name(), "part_") {
 					found[rel] = true
