@@ -37,13 +37,14 @@ func ownerOf(t *testing.T, path string) string {
 }
 
 // sharesVM is a guest that mounts its shares by the script that stands in for the placeholder. The guest has mounted them
-// elsewhere before; a share can be in one place only.
+// elsewhere before; a share can be in one place only. With its agent it unpacks to more than fits in the tiny guest's RAM.
 func sharesVM(t *testing.T, n *node.Node, name string, mounts []*runtimeapi.Mount) *node.VM {
 	t.Helper()
 	n.Web.Guest(t, "tiny-9p", "tiny-9p")
 	check(t, pull(t, n, "tiny-9p"))
 	return n.NewVM(t, name, func(vm *node.VM) {
 		vm.Config.Image = &runtimeapi.ImageSpec{Image: "virtlet.cloud/tiny-9p", UserSpecifiedImage: "virtlet.cloud/tiny-9p"}
+		vm.Config.Linux.Resources.MemoryLimitInBytes = 192 << 20
 		vm.Config.Mounts = mounts
 		vm.Config.Command, vm.Config.Args = []string{"/bin/sh"}, []string{"-c", "true"}
 		vm.Pod.Annotations["VirtletCloudInitUserDataScript"] = "#!/bin/sh\numount /mnt/*\n@virtlet-mount-script@"
