@@ -40,6 +40,7 @@ func Start(tb testing.TB) *Cluster {
 	}
 	writeKeyPair(tb, c.Path("pki/sa.key"), c.Path("pki/sa.pub"))
 	c.boot(tb)
+	c.define(tb)
 	return c
 }
 

@@ -3,34 +3,16 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/qemulet/qemulet/e2e/node"
 )
 
 // dryRun asks the API server what it would say to objects, given as YAML, without making them.
 func (c *Cluster) dryRun(tb testing.TB, manifest string) error {
 	tb.Helper()
 	return c.feed(tb, manifest, "apply", "--dry-run=server", "--validate=strict", "-f", "-")
-}
-
-// base is deploy/base, of which each document can be taken by its kind.
-func base(t *testing.T) (all string, kinds map[string]string) {
-	t.Helper()
-	all = string(read(t, filepath.Join(node.Top(), "cmd/qemuletctl/deployment.yaml")))
-	kinds = map[string]string{}
-	for document := range strings.SplitSeq(all, "\n---\n") {
-		for line := range strings.Lines(document) {
-			if kind, ok := strings.CutPrefix(line, "kind: "); ok {
-				kinds[strings.TrimSpace(kind)] += "---\n" + document + "\n"
-			}
-		}
-	}
-	return all, kinds
 }
 
 // An API server takes all of the base, and without complaint.
@@ -47,20 +29,9 @@ func mapping(kind, namespace, spec string) string {
 	return fmt.Sprintf("apiVersion: virtlet.k8s/v1\nkind: %s\nmetadata: {name: it, namespace: %s}\nspec: %s\n", kind, namespace, spec)
 }
 
-// applyDefinitions makes both CRDs for the time of the test.
-func applyDefinitions(t *testing.T, c *Cluster) {
-	t.Helper()
-	_, kinds := base(t)
-	c.Apply(t, kinds["CustomResourceDefinition"])
-	for _, name := range []string{"virtletimagemappings", "virtletconfigmappings"} {
-		c.Kubectl(t, "wait", "--for=condition=Established", "--timeout=60s", "crd/"+name+".virtlet.k8s")
-	}
-}
-
 // The API server refuses what is wrong in a mapping, naming the field.
 func TestDefinitionsRefuseBadObjects(t *testing.T) {
 	c := theCluster(t)
-	applyDefinitions(t, c)
 	for _, bad := range []struct{ kind, spec, want string }{
 		{"VirtletConfigMapping", "{config: {streamPort: 70000}}", "spec.config.streamPort"},
 		{"VirtletConfigMapping", "{config: {downloadProtocol: ftp}}", "spec.config.downloadProtocol"},
@@ -91,7 +62,6 @@ func TestDefinitionsRefuseBadObjects(t *testing.T) {
 // The daemon's account may do what it has to, and not more.
 func TestRoles(t *testing.T) {
 	c := theCluster(t)
-	applyDefinitions(t, c) // or can-i knows no such resource
 	_, kinds := base(t)
 	c.Apply(t, kinds["ServiceAccount"]+kinds["ClusterRole"]+kinds["ClusterRoleBinding"]+kinds["Role"]+kinds["RoleBinding"])
 	for what, want := range map[string]bool{
@@ -151,7 +121,6 @@ func (c *Cluster) waitForSetting(t *testing.T, name, want string) {
 // while the API server is away.
 func TestConfigMappingChangesTheDaemon(t *testing.T) {
 	c := theCluster(t)
-	applyDefinitions(t, c)
 	const origin = " from the VirtletConfigMapping kube-system/it (spec.config."
 	c.Apply(t, mapping("VirtletConfigMapping", "kube-system", "{nodeName: "+NodeName+", nodeSelector: {extraRuntime: virtlet}, config: {rawDevices: 'e2e*', parallel-pulls: 9}}")+
 		"---\n"+strings.ReplaceAll(mapping("VirtletConfigMapping", "kube-system", "{nodeName: another, priority: 9, config: {rawDevices: 'no*'}}"), "name: it,", "name: other,"))
