@@ -18,7 +18,23 @@ const (
 	newsDiskError = "BLOCK_IO_ERROR"
 	// newsPending may wait to be read; of more the rest is dropped.
 	newsPending = 16
+	// resetEcho is for how long a reset may be part of the one before: SeaBIOS
+	// answers a guest's reset with a hard one of its own, some 40 ms later.
+	resetEcho = time.Second
 )
+
+// resets tells a machine's resets from what only belongs to one.
+type resets struct{ begun time.Time }
+
+// begins tells whether an event is a reset's first.
+func (r *resets) begins(e goqemu.Event) bool {
+	at := qmp.EventTime(e)
+	if at.Sub(r.begun).Abs() < resetEcho {
+		return false
+	}
+	r.begun = at
+	return true
+}
 
 // subscribeNews is nil for a machine whose monitor does not answer.
 func subscribeNews(m *qemu.Machine) *qmp.Subscription {
@@ -29,10 +45,10 @@ func subscribeNews(m *qemu.Machine) *qmp.Subscription {
 	return mon.Subscribe(newsPending, func(e goqemu.Event) bool { return e.Event == newsReset || e.Event == newsDiskError })
 }
 
-func (r *Runtime) tellNews(v *vm, m *qemu.Machine, e goqemu.Event) {
+func (r *Runtime) tellNews(v *vm, m *qemu.Machine, seen *resets, e goqemu.Event) {
 	switch e.Event {
 	case newsReset:
-		if byGuest, _ := e.Data["guest"].(bool); byGuest {
+		if byGuest, _ := e.Data["guest"].(bool); seen.begins(e) && byGuest {
 			r.tell(v.pod, NoticeReset, "the guest restarted")
 		}
 	case newsDiskError:

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -8,6 +9,7 @@ import (
 
 	goqemu "github.com/digitalocean/go-qemu/qmp"
 
+	"github.com/qemulet/qemulet/internal/store"
 	"github.com/qemulet/qemulet/qemu"
 )
 
@@ -58,6 +60,39 @@ func TestOwnersAreTold(t *testing.T) {
 	}
 }
 
+// SeaBIOS resets once more after a guest has, and after a person has.
+func TestResetsAreToldOnce(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		resets string // milliseconds, and who it was
+		told   int
+	}{
+		{"one", "0 guest", 1},
+		{"with the firmware's", "0 guest, 42 guest", 1},
+		{"with the firmware's, on a busy node", "0 guest, 900 guest", 1},
+		{"the next one", "0 guest, 1500 guest, 1550 guest", 2},
+		{"a guest that resets at once, always", "0 guest, 400 guest, 800 guest, 1200 guest, 1600 guest", 2},
+		{"a person's, with the firmware's", "0 host, 40 guest", 0},
+		{"a person's, then the guest's", "0 host, 40 guest, 5000 guest, 5040 guest", 1},
+	} {
+		n, o, v, seen := &Runtime{}, &told{}, &vm{pod: newPod(&store.Sandbox{})}, resets{}
+		n.Tell = o.tell
+		for _, reset := range strings.Split(c.resets, ", ") {
+			var ms int64
+			var who string
+			if _, err := fmt.Sscan(reset, &ms, &who); err != nil {
+				t.Fatal(err)
+			}
+			e := goqemu.Event{Event: newsReset, Data: map[string]any{"guest": who == "guest"}}
+			e.Timestamp.Seconds, e.Timestamp.Microseconds = 1764558000+ms/1000, ms%1000*1000
+			n.tellNews(v, nil, &seen, e)
+		}
+		if len(o.all) != c.told {
+			t.Errorf("%s: told %d times, want %d", c.name, len(o.all), c.told)
+		}
+	}
+}
+
 func TestFallbackIsTold(t *testing.T) {
 	n := newTestNode(t)
 	o := &told{}
@@ -89,11 +124,11 @@ func TestDiskErrorsAreTold(t *testing.T) {
 			"device": "", "node-name": rootDisk, "operation": "write", "action": action, "nospace": nospace, "reason": "No space left on device",
 		}}
 	}
-	n.tellNews(v, m, event(true, "stop"))
+	n.tellNews(v, m, &resets{}, event(true, "stop"))
 	if got, ok := o.find(NoticeDiskFull); !ok || !got.Warning || !strings.Contains(got.Message, "disk root") || !strings.Contains(got.Message, "No space left") {
 		t.Errorf("told %+v", o.all)
 	}
-	n.tellNews(v, m, event(false, "report"))
+	n.tellNews(v, m, &resets{}, event(false, "report"))
 	if got, ok := o.find(NoticeDiskError); !ok || !strings.Contains(got.Message, "a write has failed") {
 		t.Errorf("told %+v", o.all)
 	}

@@ -30,6 +30,7 @@ func (r *Runtime) watch(v *vm) {
 // follow tells the news of a machine until its end, or the daemon's.
 func (r *Runtime) follow(v *vm, m *qemu.Machine) {
 	var news <-chan goqemu.Event
+	var seen resets
 	if s := subscribeNews(m); s != nil {
 		defer s.Close()
 		news = s.C
@@ -41,7 +42,7 @@ func (r *Runtime) follow(v *vm, m *qemu.Machine) {
 				news = nil // the monitor is closed; the end is near
 				continue
 			}
-			r.tellNews(v, m, e)
+			r.tellNews(v, m, &seen, e)
 		case <-m.Done():
 			r.finish(v, m.Ending())
 			return
