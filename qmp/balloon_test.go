@@ -13,16 +13,20 @@ const guestStats = `{"stats": {"stat-htlb-pgalloc": 0, "stat-swap-out": 0, "stat
 	"stat-minor-faults": 4088, "stat-major-faults": 0, "stat-total-memory": 63508480, "stat-swap-in": 18446744073709551615, "stat-disk-caches": 5906432},
 	"last-update": 1796087507}`
 
-func TestGuestMemory(t *testing.T) {
-	reply := guestStats
-	c := served(t, qmptest.Script{"qom-get": func(cmd qmptest.Command) (any, error) {
+// tells is a machine whose balloon says that.
+func tells(t *testing.T, stats string) *Conn {
+	t.Helper()
+	return served(t, qmptest.Script{"qom-get": func(cmd qmptest.Command) (any, error) {
 		var args struct{ Path, Property string }
 		if err := json.Unmarshal(cmd.Arguments, &args); err != nil || args.Path != "/balloon" || args.Property != "guest-stats" {
 			t.Errorf("asked for %s, %v", cmd.Arguments, err)
 		}
-		return json.RawMessage(reply), nil
+		return json.RawMessage(stats), nil
 	}})
-	got, err := c.GuestMemory(t.Context(), "/balloon")
+}
+
+func TestGuestMemory(t *testing.T) {
+	got, err := tells(t, guestStats).GuestMemory(t.Context(), "/balloon")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,8 +36,7 @@ func TestGuestMemory(t *testing.T) {
 	if got.SwapIn != nil {
 		t.Errorf("what the guest does not tell is %d", *got.SwapIn)
 	}
-	reply = `{"stats": {}, "last-update": 0}`
-	if got, err := c.GuestMemory(t.Context(), "/balloon"); got != nil || err != nil {
+	if got, err := tells(t, `{"stats": {}, "last-update": 0}`).GuestMemory(t.Context(), "/balloon"); got != nil || err != nil {
 		t.Errorf("of a guest that has told nothing: %+v, %v", got, err)
 	}
 }
