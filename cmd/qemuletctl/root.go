@@ -19,9 +19,9 @@ through the API server, with the rights of your kubeconfig: it starts a relay in
 pod of qemulet's DaemonSet that is on the VM's node, so you need get and list for
 pods, and create for pods/exec in kube-system.
 
-Which of the two: --socket means the node; --node, --kubeconfig, --context and the
-like, for kubectl's other global flags are accepted too, mean the API server. Without them, the socket is taken if it is there, but by
-kubectl virt never.
+Which of the two: --socket means the node; --node, --kubeconfig, --context and
+kubectl's other global flags, which are accepted too, mean the API server. Without
+them the socket is taken if it is there, but never by kubectl virt.
 
 A POD is called NAME or NAMESPACE/NAME. It must be a VM pod: it has the annotation
 kubernetes.io/target-runtime: virtlet.cloud, or runtimeClassName: virtlet, and one
