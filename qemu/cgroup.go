@@ -20,6 +20,8 @@ import (
 type Cgroup struct {
 	path string
 	dirs []cgroupDir
+	// keeper is a unit of systemd's, see keeperOf; "" is none.
+	keeper string
 }
 
 // cgroupDir is a Cgroup's directory in one hierarchy.
@@ -50,7 +52,7 @@ func CgroupPath(parent, name string) string {
 // CreateCgroup makes the control group with that absolute path, parents included,
 // in every hierarchy, and limits it; r may be nil. One that is there already is
 // taken over. Parents that a v2 hierarchy needs to hand the controllers down are
-// told to. On an error nothing stays that was made here, save parents.
+// told to, and systemd is, where one of its slices is the parent. On an error nothing stays that was made here, save parents.
 //
 // Of r the sections Memory, CPU, Pids, HugepageLimits and Unified are applied, with
 // the meaning of the OCI runtime specification; Devices is not, and the others
@@ -60,7 +62,21 @@ func CreateCgroup(path string, r *specs.LinuxResources) (*Cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	return createCgroup(hs, path, r)
+	keeper := keeperOf(hs, path)
+	if keeper != "" {
+		if err := startKeeper(keeper, path); err != nil {
+			return nil, fmt.Errorf("qemu: create cgroup %s: %w", path, err)
+		}
+	}
+	c, err := createCgroup(hs, path, r)
+	if err != nil {
+		if keeper != "" {
+			err = errors.Join(err, stopKeeper(keeper))
+		}
+		return nil, err
+	}
+	c.keeper = keeper
+	return c, nil
 }
 
 func createCgroup(hs []hierarchy, path string, r *specs.LinuxResources) (*Cgroup, error) {
@@ -97,7 +113,11 @@ func LoadCgroup(path string) (*Cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadCgroup(hs, path)
+	c, err := loadCgroup(hs, path)
+	if err == nil {
+		c.keeper = keeperOf(hs, path)
+	}
+	return c, err
 }
 
 func loadCgroup(hs []hierarchy, path string) (*Cgroup, error) {

@@ -21,6 +21,12 @@ func (c *Cgroup) Delete(ctx context.Context) error {
 			return fmt.Errorf("delete cgroup %s: %w", c.path, err)
 		}
 	}
+	if c.keeper == "" {
+		return nil
+	}
+	if err := stopKeeper(c.keeper); err != nil {
+		return fmt.Errorf("delete cgroup %s: %w", c.path, err)
+	}
 	return nil
 }
 

@@ -10,9 +10,6 @@ import (
 	"strings"
 )
 
-// systemdRuntime is there where systemd is the init process (sd_booted(3)).
-const systemdRuntime = "/run/systemd/system"
-
 // RaiseParent raises the memory limit of the group's parent to that many bytes,
 // provided that it is from bytes now: one that somebody else has set for a
 // purpose of his own stays. It tells whether it did. Where systemd keeps the
