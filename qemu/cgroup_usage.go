@@ -44,8 +44,10 @@ func (c *Cgroup) Usage() (CgroupUsage, error) {
 	if err != nil {
 		return CgroupUsage{}, fmt.Errorf("cgroup %s: usage: %w", c.path, err)
 	}
-	if u.OOMKills, err = c.OOMKills(); err != nil {
-		return u, err
+	if _, counted := c.controller("memory"); counted {
+		if u.OOMKills, err = c.OOMKills(); err != nil {
+			return u, err
+		}
 	}
 	u.Processes, err = c.countProcesses()
 	return u, err
