@@ -40,7 +40,12 @@ const (
 	StepHandshake = "handshake" // until its monitor says that the machine is ready
 )
 
-// handshakeTime is how long a new or adopted QEMU may take to say that it is ready.
+// startTime is how long a new QEMU may take to say that it is ready. It needs a
+// quarter of a second of a processor, of which a small quota lets it have little;
+// one that has died is noticed at once.
+const startTime = time.Minute
+
+// handshakeTime is how long one that runs already may take to answer.
 const handshakeTime = 10 * time.Second
 
 // StartError is why a machine did not start.
@@ -155,7 +160,7 @@ func (s *start) exec() error {
 
 // handshake waits for the monitor, and for it to say that the machine is ready.
 func (s *start) handshake(ctx context.Context) (*qmp.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	conn := s.donation.take(SocketQMP)
 	if conn == nil {
