@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"disks":     {},
 	"cloudinit": {},
 
+	"internal/changes":    {},
 	"internal/config":     {},
 	"internal/flexvolume": {},
 	"internal/console":    {},
@@ -49,7 +50,7 @@ var arrows = map[string][]string{
 	"internal/metrics": {"internal/ids", "internal/images", "internal/runtime"},
 	"internal/daemon": {
 		"disks", "netns", "qemu",
-		"internal/api", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/ids", "internal/images", "internal/kube",
+		"internal/api", "internal/changes", "internal/config", "internal/console", "internal/cri", "internal/httpd", "internal/ids", "internal/images", "internal/kube",
 		"internal/metrics",
 		"internal/runtime", "internal/store", "internal/unixsock", "internal/version", "internal/watchdog",
 	},
@@ -57,7 +58,7 @@ var arrows = map[string][]string{
 	"internal/qmpshell": {"qmp"},
 	"internal/reach":    {"internal/api"},
 	"internal/imagecli": {"internal/api", "internal/images", "internal/podrun"},
-	"internal/criproxy": {"internal/ids"},
+	"internal/criproxy": {"internal/changes", "internal/ids"},
 
 	"cmd/criproxy":          {"internal/criproxy", "internal/manual", "internal/unixsock", "internal/version", "internal/watchdog"},
 	"cmd/flexvolume_driver": {"internal/flexvolume"},

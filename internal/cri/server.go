@@ -21,6 +21,8 @@ const (
 	// maxMessage bounds a message in bytes. kubelet takes 16 MiB; what it and
 	// the proxy send is allowed more.
 	maxMessage = 32 << 20
+	// window is how many bytes a client may send ahead.
+	window = 1 << 20
 	// stopTimeout is how long running calls may take to end at a shutdown.
 	stopTimeout = 5 * time.Second
 )
@@ -69,6 +71,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	server := grpc.NewServer(append(s.traced(),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxSendMsgSize(maxMessage),
+		// A fixed window: gRPC would measure with a ping per request how large it should be.
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 		grpc.ChainUnaryInterceptor(s.countCalls, s.nameSpan, s.logCalls, mapErrors, s.recoverPanics),
 		grpc.ChainStreamInterceptor(mapStreamErrors, s.recoverStreamPanics),
 		// A client may ask whether we live as often as it likes.

@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/changes"
 	"github.com/qemulet/qemulet/internal/ids"
 )
 
@@ -47,13 +49,28 @@ type known struct {
 	// changes counts what was changed beside lists: a list that was asked for
 	// before a change must not undo it.
 	changes uint64
+	// counter is the file in which the VM runtime counts its changes.
+	counter string
+	told    map[kind]asking
 
 	keeper keeper
 }
 
-// openKnown reads what an earlier proxy has left in a directory.
-func openKnown(dir string, log *slog.Logger) (*known, error) {
-	k := &known{log: log, dir: dir, lists: map[kind][]byte{}}
+// asking is the state of things when a list was asked for.
+type asking struct {
+	at      time.Time
+	changes uint64
+	counted uint64 // by the VM runtime; 0 if it does not count
+}
+
+// trust is how long a list is believed on the word of the VM runtime's counter,
+// in case that fails to count.
+const trust = 5 * time.Second
+
+// openKnown reads what an earlier proxy has left in a directory. The counter
+// is the file in which the VM runtime counts its changes.
+func openKnown(dir, counter string, log *slog.Logger) (*known, error) {
+	k := &known{log: log, dir: dir, lists: map[kind][]byte{}, counter: counter, told: map[kind]asking{}}
 	if dir == "" {
 		return k, nil
 	}
@@ -77,18 +94,43 @@ func (k *known) close() { k.keeper.stop() }
 func (k *known) path(of kind) string { return filepath.Join(k.dir, string(of)+".pb") }
 
 // asked is called before a list is asked for; what it returns goes to learn.
-func (k *known) asked() uint64 {
+func (k *known) asked() asking {
+	counted, err := changes.Read(k.counter)
+	if err != nil {
+		counted = 0
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.changes
+	return asking{at: time.Now(), changes: k.changes, counted: counted}
+}
+
+// current returns a list that need not be asked for, for the VM runtime has
+// changed nothing since it told of it. Only what it counts changes of is there:
+// sandboxes and containers.
+func (k *known) current(of kind) ([]byte, bool) {
+	if of != sandboxes && of != containers {
+		return nil, false
+	}
+	now := k.asked()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	told, ok := k.told[of]
+	if !ok || now.counted == 0 || told.counted != now.counted || told.changes != k.changes || now.at.Sub(told.at) > trust {
+		return nil, false
+	}
+	return k.lists[of], true
 }
 
 // learn takes a whole list. It is written in the background: a list is asked
 // for again and again, and does not wait for a disk.
-func (k *known) learn(of kind, list []byte, asked uint64) {
+func (k *known) learn(of kind, list []byte, asked asking) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if asked != k.changes || bytes.Equal(k.lists[of], list) {
+	if asked.changes != k.changes {
+		return
+	}
+	k.told[of] = asked
+	if bytes.Equal(k.lists[of], list) {
 		return
 	}
 	k.lists[of] = list

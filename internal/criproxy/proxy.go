@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthapi "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/qemulet/qemulet/internal/changes"
 )
 
 // Options say between whom a proxy stands.
@@ -34,6 +36,9 @@ type Options struct {
 	Log      *slog.Logger
 }
 
+// workers is about as many calls as kubelet makes at once.
+const workers = 8
+
 const defaultPatience = 10 * time.Second
 
 // Proxy is a CRI server that has two runtimes behind it.
@@ -53,7 +58,7 @@ type method func(*call) error
 
 // New prepares a proxy. Neither runtime needs to be there yet.
 func New(o Options) (*Proxy, error) {
-	known, err := openKnown(o.StateDir, o.Log)
+	known, err := openKnown(o.StateDir, changes.Beside(o.VM), o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,12 @@ func New(o Options) (*Proxy, error) {
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.UnknownServiceHandler(p.handle),
 		grpc.MaxRecvMsgSize(maxMessage),
+		// Fixed windows: gRPC would measure with a ping per request how large they should be.
+		grpc.InitialWindowSize(window),
+		grpc.InitialConnWindowSize(window),
 		grpc.WriteBufferSize(buffer),
+		// Their stacks have grown already to what a call needs; more calls than these get goroutines of their own.
+		grpc.NumStreamWorkers(workers),
 		grpc.WaitForHandlers(true),
 	)
 	// It says that the proxy itself answers, whatever the runtimes do.

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/qemulet/qemulet/internal/changes"
 	"github.com/qemulet/qemulet/internal/ids"
 )
 
@@ -478,4 +479,58 @@ func FuzzField(f *testing.F) {
 			t.Errorf("field 1 is %q, protobuf reads %q", field(raw, 1), m.GetContainerId())
 		}
 	})
+}
+
+// While the VM runtime counts its changes, and there are none, its lists are
+// not asked for again.
+func TestListsAreBelievedWhileNothingChanges(t *testing.T) {
+	n := newNode(t)
+	counter, err := changes.Open(changes.Beside(n.vm.socket))
+	check(t, err)
+	defer counter.Close()
+	_, vm := n.pod(t, "vm", vmPod)
+	same(t, "at first", n.containers(t), []string{vm})
+	n.vm.called()
+	same(t, "again", n.containers(t), []string{vm})
+	same(t, "the VM runtime was asked", n.vm.called(), nil)
+
+	n.vm.set(func() { n.vm.containers = nil })
+	check(t, counter.Count())
+	same(t, "after a change", n.containers(t), nil)
+	n.vm.called()
+
+	sandbox, vm := n.pod(t, "another", vmPod)
+	same(t, "after a change through the proxy that was not counted yet", n.containers(t), []string{vm})
+	n.vm.called()
+	_, err = n.runtime.ListContainers(t.Context(), &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: sandbox}})
+	check(t, err)
+	n.containers(t)
+	same(t, "with a filter, and without", n.vm.called(), []string{"ListContainers"})
+
+	check(t, os.Remove(changes.Beside(n.vm.socket)))
+	n.containers(t)
+	same(t, "of one that counts no more", n.vm.called(), []string{"ListContainers"})
+}
+
+func TestListsAreBelievedForAWhile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "changes")
+	counter, err := changes.Open(path)
+	check(t, err)
+	defer counter.Close()
+	k, err := openKnown("", path, discard)
+	check(t, err)
+	asked := k.asked()
+	k.learn(containers, []byte("list"), asked)
+	if _, ok := k.current(containers); !ok {
+		t.Error("not believed at all")
+	}
+	k.learn(images, []byte("list"), asked)
+	if _, ok := k.current(images); ok {
+		t.Error("images are believed, of which changes are not counted")
+	}
+	asked.at = asked.at.Add(-trust)
+	k.learn(containers, []byte("list"), asked)
+	if _, ok := k.current(containers); ok {
+		t.Error("believed for ever")
+	}
 }

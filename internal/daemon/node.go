@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/qemulet/qemulet/disks"
+	"github.com/qemulet/qemulet/internal/changes"
 	"github.com/qemulet/qemulet/internal/config"
 	"github.com/qemulet/qemulet/internal/console"
 	"github.com/qemulet/qemulet/internal/images"
@@ -32,6 +33,7 @@ type node struct {
 	events  *kube.Events
 	images  *images.Store
 	watcher *console.Watcher
+	changes *changes.Counter
 	runtime *runtime.Runtime
 }
 
@@ -59,6 +61,9 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *node, e
 	}
 	n.metrics.Watch(n.images)
 	if n.watcher, err = console.NewWatcher(); err != nil {
+		return nil, err
+	}
+	if n.changes, err = changes.Open(changes.Beside(cfg.CRISocket)); err != nil {
 		return nil, err
 	}
 	if n.runtime, err = n.newRuntime(cfg, cluster); err != nil {
@@ -185,7 +190,15 @@ func (n *node) newRuntime(cfg *config.Config, cluster *kube.API) (*runtime.Runti
 		Log:             n.log,
 		Observer:        n.metrics,
 		Tell:            n.tellOwner,
+		Changed:         n.countChange,
 	})
+}
+
+// countChange lets the proxy see that its lists are out of date.
+func (n *node) countChange() {
+	if err := n.changes.Count(); err != nil {
+		n.log.Error("changes are not counted any more, the proxy asks for each list", "error", err)
+	}
 }
 
 // lookAtQEMU asks at the start already what VMs can be run with, so that the
@@ -216,6 +229,9 @@ func (n *node) close() error {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
 		errs = append(errs, n.runtime.Close(ctx))
+	}
+	if n.changes != nil {
+		errs = append(errs, n.changes.Close())
 	}
 	if n.watcher != nil {
 		errs = append(errs, n.watcher.Close())

@@ -45,7 +45,8 @@ func TestAnEndIsNeverBeforeItsStart(t *testing.T) {
 	defer db.Close()
 	start := time.Now()
 	v := newVM(newPod(&store.Sandbox{}), &store.Container{ID: "c", Phase: store.ContainerRunning, Started: start, Process: []byte("{}")})
-	r := &Runtime{Options: Options{DB: db, Observer: nobody{}}}
+	changed := 0
+	r := &Runtime{Options: Options{DB: db, Observer: nobody{}, Changed: func() { changed++ }}}
 	if err := r.endVM(v, recordExit(qemu.Ending{Reason: qemu.GuestShutdown, Time: start.Add(-time.Second)})); err != nil {
 		t.Fatal(err)
 	}
@@ -55,5 +56,8 @@ func TestAnEndIsNeverBeforeItsStart(t *testing.T) {
 	}
 	if err := r.endVM(v, recordExit(qemu.Ending{})); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("it ended twice: %v", err)
+	}
+	if changed != 1 {
+		t.Errorf("%d changes were told of", changed)
 	}
 }

@@ -66,6 +66,7 @@ func (r *Runtime) updatePod(p *pod, change func(*store.Sandbox)) error {
 	from := p.rec.Phase
 	p.rec = &rec
 	p.mu.Unlock()
+	r.Changed()
 	r.tellPod(p, from, rec.Phase)
 	return nil
 }
@@ -74,6 +75,7 @@ func (r *Runtime) addPod(p *pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pods[p.id] = p
+	r.Changed()
 }
 
 // knowsPod tells whether the sandbox has not been removed.
@@ -91,6 +93,7 @@ func (r *Runtime) dropPod(p *pod) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.pods, p.id)
+	r.Changed()
 	if p.record().Phase != store.SandboxCreating {
 		r.events.tell(p, p.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	}

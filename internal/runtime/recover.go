@@ -220,6 +220,7 @@ func (r *Runtime) adopt(ctx context.Context, v *vm) error {
 	if err != nil {
 		r.Observer.VMRecovered(RecoveryFailed)
 		v.setLost()
+		r.Changed()
 		return fmt.Errorf("container %s: %w", v.id, err)
 	}
 	r.Observer.VMRecovered(RecoveryAdopted)

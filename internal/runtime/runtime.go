@@ -75,6 +75,10 @@ type Options struct {
 	Tell func(Notice)
 	// Observer counts what happens; nil counts nothing.
 	Observer Observer
+	// Changed is called after each change to what Sandboxes and Containers
+	// return, before the operation that made it ends. It must not block. nil
+	// calls nobody.
+	Changed func()
 }
 
 // Runtime is the life of all VM pods of a node. Its methods may be called
@@ -115,6 +119,9 @@ func New(o Options) (*Runtime, error) {
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
+	}
+	if o.Changed == nil {
+		o.Changed = func() {}
 	}
 	r := &Runtime{Options: o, injections: make(chan struct{}, maxInjections), pods: map[string]*pod{}, vms: map[string]*vm{}}
 	r.ops.onPanic = func(key string, p any, stack []byte) {

@@ -161,6 +161,7 @@ func (r *Runtime) updateVM(v *vm, to store.ContainerPhase, change func(*store.Co
 		return err
 	}
 	v.show(&rec)
+	r.Changed()
 	r.tellVM(v, from, to)
 	return nil
 }
@@ -182,6 +183,7 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 	rec.Process = nil
 	err := r.DB.PutContainer(&rec)
 	v.show(&rec)
+	r.Changed()
 	r.tellVM(v, from, rec.Phase)
 	r.Observer.VMEnded(rec.Reason)
 	r.tellEnd(v, &rec)
@@ -192,6 +194,7 @@ func (r *Runtime) addVM(v *vm) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.vms[v.id] = v
+	r.Changed()
 }
 
 // dropVM removes the record and then the container.
@@ -202,6 +205,7 @@ func (r *Runtime) dropVM(v *vm) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.vms, v.id)
+	r.Changed()
 	if v.record().Phase != store.ContainerCreating {
 		r.events.tell(v.pod, v.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	}
