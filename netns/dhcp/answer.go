@@ -56,6 +56,9 @@ func (l *Lease) request(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 
 func (l *Lease) grant(req *dhcpv4.DHCPv4, t dhcpv4.MessageType) *dhcpv4.DHCPv4 {
 	reply := l.reply(req, t)
+	if t == dhcpv4.MessageTypeOffer {
+		reply.ClientIPAddr = net.IPv4zero.To4() // it is none of the client's yet
+	}
 	reply.YourIPAddr = l.Address.Addr().AsSlice()
 	reply.UpdateOption(dhcpv4.OptIPAddressLeaseTime(LeaseTime))
 	reply.UpdateOption(dhcpv4.OptRenewTimeValue(RenewalTime))
@@ -76,6 +79,8 @@ func (l *Lease) inform(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 
 func (l *Lease) refuse(req *dhcpv4.DHCPv4) *dhcpv4.DHCPv4 {
 	reply := l.reply(req, dhcpv4.MessageTypeNak)
+	reply.Options.Del(dhcpv4.OptionClientMachineIdentifier) // table 3 allows a few options only
+	reply.UpdateOption(dhcpv4.OptMessage("the address is not this client's"))
 	reply.ClientIPAddr = net.IPv4zero.To4()
 	reply.ServerIPAddr = net.IPv4zero.To4()
 	reply.SetBroadcast() // the client's address is wrong, it may not hear unicast

@@ -71,11 +71,12 @@ func TestAnswerKinds(t *testing.T) {
 	}{
 		{"discover", dhcpv4.MessageTypeDiscover, nil, dhcpv4.MessageTypeOffer},
 		{"discover with a wish", dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{wants(others)}, dhcpv4.MessageTypeOffer},
+		{"discover with an address", dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{renewing(others)}, dhcpv4.MessageTypeOffer},
 		{"selecting", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(ours), from(169, 254, 254, 2)}, dhcpv4.MessageTypeAck},
 		{"selecting another address", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(others), from(169, 254, 254, 2)}, dhcpv4.MessageTypeNak},
 		{"selecting another server", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(ours), from(10, 0, 0, 1)}, 0},
 		{"rebooted", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(ours)}, dhcpv4.MessageTypeAck},
-		{"rebooted elsewhere", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(others)}, dhcpv4.MessageTypeNak},
+		{"rebooted elsewhere", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{wants(others), option(97, 0, 9), option(61, 1, 2)}, dhcpv4.MessageTypeNak},
 		{"renewing", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{renewing(ours)}, dhcpv4.MessageTypeAck},
 		{"renewing another address", dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{renewing(others)}, dhcpv4.MessageTypeNak},
 		{"wanting nothing", dhcpv4.MessageTypeRequest, nil, 0},
@@ -122,7 +123,12 @@ func checkReply(t *testing.T, req, reply *dhcpv4.DHCPv4) {
 	hasLease := back.Options.Has(dhcpv4.OptionIPAddressLeaseTime)
 	switch {
 	case back.MessageType() == dhcpv4.MessageTypeNak:
-		if hasLease || !back.YourIPAddr.IsUnspecified() || back.Options.Has(dhcpv4.OptionSubnetMask) || !back.IsBroadcast() {
+		for code := range back.Options {
+			if !slices.Contains([]uint8{53, 54, 56, 61}, code) {
+				t.Errorf("a refusal has the option %d: %s", code, back.Summary())
+			}
+		}
+		if hasLease || !back.YourIPAddr.IsUnspecified() || !back.ClientIPAddr.IsUnspecified() || !back.IsBroadcast() || back.Message() == "" {
 			t.Errorf("a refusal says too much: %s", back.Summary())
 		}
 	case req.MessageType() == dhcpv4.MessageTypeInform:
@@ -130,6 +136,9 @@ func checkReply(t *testing.T, req, reply *dhcpv4.DHCPv4) {
 			t.Errorf("answer to INFORM: %s", back.Summary())
 		}
 	default:
+		if back.MessageType() == dhcpv4.MessageTypeOffer && !back.ClientIPAddr.IsUnspecified() {
+			t.Errorf("an offer to one that has an address: %s", back.Summary())
+		}
 		if !back.YourIPAddr.Equal(ours) || back.IPAddressLeaseTime(0) != LeaseTime {
 			t.Errorf("lease: %s", back.Summary())
 		}

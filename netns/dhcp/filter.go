@@ -24,8 +24,9 @@ func GuestFilter() []bpf.RawInstruction {
 	p.label("not the server")
 	p.load(12, 2).when(etherTypeARP, "arp").when(etherTypeIPv6, "ipv6").unless(etherTypeIPv4, "no match")
 	p.udpPort().when(serverPort, "match").when(clientPort, "match").jump("no match")
-	p.label("ipv6").dispatch6("udp6").unless(routerAdvertise, "no match").jump("match")
-	p.label("udp6").udp6Port().when(server6Port, "match").when(client6Port, "match").jump("no match")
+	p.label("ipv6").upperLayer6().when(protocolUDP, "udp6").unless(protocolICMPv6, "no match")
+	p.add(bpf.LoadIndirect{Off: 0, Size: 1}).unless(routerAdvertise, "no match").jump("match")
+	p.label("udp6").matchPorts6()
 	p.label("arp").matchServerARP()
 	return p.end(verdictDrop, verdictPass)
 }
@@ -35,8 +36,8 @@ func NetworkFilter() []bpf.RawInstruction {
 	p := newProgram()
 	p.load(12, 2).when(etherTypeIPv6, "ipv6").unless(etherTypeIPv4, "no match")
 	p.udpPort().when(serverPort, "match").when(clientPort, "match").jump("no match")
-	p.label("ipv6").load(etherLen+6, 1).unless(protocolUDP, "no match")
-	p.udp6Port().when(server6Port, "match").unless(client6Port, "no match").jump("match")
+	p.label("ipv6").upperLayer6().unless(protocolUDP, "no match")
+	p.matchPorts6()
 	return p.end(verdictDrop, verdictPass)
 }
 
@@ -119,6 +120,42 @@ func (p *program) dispatch6(udp string) *program {
 // udp6Port loads the destination port of UDP over IPv6.
 func (p *program) udp6Port() *program { return p.load(etherLen+ip6Len+2, 2) }
 
+// Extension headers of IPv6 that hosts pass over (RFC 8200, section 4).
+const (
+	hopByHop      = 0
+	routing       = 43
+	fragmentation = 44
+	destOptions   = 60
+
+	maxExtensions = 6 // nobody sends more but to get past a filter
+)
+
+// upperLayer6 loads the protocol of an IPv6 packet behind its extension headers, and points X at it. Later fragments do not match,
+// since nobody takes them without the first one; more headers than anybody needs do.
+func (p *program) upperLayer6() *program {
+	p.add(bpf.LoadConstant{Dst: bpf.RegX, Val: etherLen + ip6Len}).load(etherLen+6, 1)
+	for i := range maxExtensions {
+		fragment, extension, next := fmt.Sprint("fragment ", i), fmt.Sprint("extension ", i), fmt.Sprint("next ", i)
+		p.when(fragmentation, fragment)
+		p.when(hopByHop, extension).when(routing, extension).unless(destOptions, "upper layer")
+		p.label(extension).add(bpf.LoadIndirect{Off: 1, Size: 1}) // its length in units of eight bytes, without the first
+		p.add(bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 1}).add(bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3})
+		p.jump(next)
+		p.label(fragment).add(bpf.LoadIndirect{Off: 2, Size: 2}).add(bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0xfff8}).unless(0, "no match")
+		p.add(bpf.LoadConstant{Dst: bpf.RegA, Val: 8})
+		p.label(next).add(bpf.StoreScratch{Src: bpf.RegA, N: 0}).add(bpf.LoadIndirect{Off: 0, Size: 1}).add(bpf.StoreScratch{Src: bpf.RegA, N: 1})
+		p.add(bpf.LoadScratch{Dst: bpf.RegA, N: 0}).add(bpf.ALUOpX{Op: bpf.ALUOpAdd}).add(bpf.TAX{})
+		p.add(bpf.LoadScratch{Dst: bpf.RegA, N: 1})
+	}
+	p.when(fragmentation, "match").when(hopByHop, "match").when(routing, "match").when(destOptions, "match")
+	return p.label("upper layer")
+}
+
+// matchPorts6 matches UDP at X to a port of DHCPv6.
+func (p *program) matchPorts6() {
+	p.add(bpf.LoadIndirect{Off: 2, Size: 2}).when(server6Port, "match").when(client6Port, "match").jump("no match")
+}
+
 // matchServerARP matches ARP requests for the server's address.
 func (p *program) matchServerARP() {
 	ip := ServerIP().As4()
@@ -141,6 +178,9 @@ func (p *program) end(match, noMatch uint32) []bpf.RawInstruction {
 }
 
 func (p *program) resolve(i, distance int) {
+	if distance > 255 {
+		panic("dhcp: a constant program jumps too far")
+	}
 	switch jump := p.code[i].(type) {
 	case bpf.JumpIf:
 		jump.SkipTrue = uint8(distance)

@@ -235,6 +235,12 @@ func TestFilters6(t *testing.T) {
 	told := advert(netip.MustParseAddr("fe80::1"), net.HardwareAddr{2, 0, 0, 0, 0, 1})
 	dns := bytes.Clone(asks)
 	dns[etherLen+ip6Len+2], dns[etherLen+ip6Len+3] = 0, 53
+	hop, options := []byte{0, 0, 1, 4, 0, 0, 0, 0}, append([]byte{0, 2}, make([]byte, 22)...)
+	first, later := []byte{0, 0, 0, 1, 1, 2, 3, 4}, []byte{0, 0, 0, 9, 1, 2, 3, 4}
+	route, many := append([]byte{0, 1, 253, 0}, make([]byte, 12)...), dns
+	for range maxExtensions + 1 {
+		many = behind(many, hopByHop, hop)
+	}
 	for _, tt := range []struct {
 		name                               string
 		frame                              []byte
@@ -247,6 +253,15 @@ func TestFilters6(t *testing.T) {
 		{"neighbour", told, false, false, false, true},
 		{"DNS", dns, false, false, false, false},
 		{"short", asks[:20], false, false, false, false},
+		{"request behind an option", behind(asks, hopByHop, hop), false, true, true, false},
+		{"request behind many options", behind(asks, destOptions, options), false, true, true, false},
+		{"request in fragments", behind(asks, fragmentation, first), false, true, true, false},
+		{"later fragment", behind(asks, fragmentation, later), false, false, false, false},
+		{"whatever behind more than anybody needs", many, false, true, true, false},
+		{"DNS behind an option", behind(dns, hopByHop, hop), false, false, false, false},
+		{"advertisement behind a route", behind(router, routing, route), false, true, false, false},
+		{"no advertisement behind an option", behind(searches, hopByHop, hop), false, false, false, false},
+		{"cut off in an option", behind(asks, destOptions, options)[:etherLen+ip6Len+9], false, false, false, false},
 	} {
 		for _, p := range []struct {
 			name    string
@@ -262,6 +277,13 @@ func TestFilters6(t *testing.T) {
 			}
 		}
 	}
+}
+
+// behind puts an extension header in front of a packet's payload.
+func behind(frame []byte, kind byte, header []byte) []byte {
+	out := append(bytes.Clone(frame[:etherLen+ip6Len]), header...)
+	out[etherLen+6], out[etherLen+ip6Len] = kind, frame[etherLen+6]
+	return append(out, frame[etherLen+ip6Len:]...)
 }
 
 // FuzzFrame6 gives the server whatever a guest may send. What it answers by IPv6 can be read, and fits into a frame.

@@ -164,7 +164,7 @@ func (l *Lease) answerFrame(frame []byte) []byte {
 	if payload == nil {
 		return nil
 	}
-	req, err := dhcpv4.FromBytes(payload)
+	req, err := parseRequest(payload)
 	if err != nil {
 		return nil
 	}
