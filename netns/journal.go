@@ -26,6 +26,7 @@ type savedLink struct {
 	Name      string         `json:"name"`
 	MAC       HardwareAddr   `json:"mac"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Peers     []netip.Prefix `json:"peers,omitempty"`
 	Routes    []kernelRoute  `json:"routes,omitempty"`
 	AllMulti  bool           `json:"allMulti,omitempty"`
 	VF        *savedVF       `json:"vf,omitempty"` // until it is given back

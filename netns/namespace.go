@@ -81,7 +81,21 @@ func openNamespace(path string) (*os.File, error) {
 		_ = file.Close()
 		return nil, fmt.Errorf("netns: %s is an ordinary file: %w", path, ErrGone)
 	}
+	if isOwn(file) {
+		_ = file.Close()
+		return nil, fmt.Errorf("netns: %s is the node's own network namespace: %w", path, ErrGone)
+	}
 	return file, nil
+}
+
+// isOwn reports whether a namespace is this process's, in which nothing of a pod is ever to be done.
+func isOwn(ns *os.File) bool {
+	theirs, err := ns.Stat()
+	if err != nil {
+		return false
+	}
+	ours, err := os.Stat("/proc/self/ns/net")
+	return err == nil && os.SameFile(ours, theirs)
 }
 
 // removeNamespace unpins a namespace. It is no error when there is none.

@@ -328,3 +328,11 @@ func (n *testNode) removeLeases() {
 		n.must(os.Remove(filepath.Join(dir, name)))
 	}
 }
+
+// read returns what a fake plugin has written.
+func (n *testNode) read(file string) string {
+	n.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(n.bin, file))
+	n.must(err)
+	return string(raw)
+}

@@ -15,6 +15,7 @@ type observedLink struct {
 	link      netlink.Link
 	addresses []netip.Prefix // of global scope
 	passing   []netip.Addr   // those of them that end by themselves, as the kernel makes of router advertisements
+	peers     []netip.Prefix // for each of them the address at the other end, with the prefix that is reached by it; mostly none
 	connected []netip.Prefix // what the kernel itself routes to the link because of them
 	routes    []kernelRoute  // what the plugins route through it
 }
@@ -31,6 +32,17 @@ func (o *observedLink) index() int   { return o.link.Attrs().Index }
 // has returns the prefix of an address of the link.
 func (o *observedLink) has(a netip.Addr) bool {
 	return slices.ContainsFunc(o.addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// peerRoutes lead to what is reached by the addresses at other ends.
+func (o *observedLink) peerRoutes() []Route {
+	var routes []Route
+	for _, peer := range o.peers {
+		if peer.IsValid() {
+			routes = append(routes, Route{Dst: peer.Masked()})
+		}
+	}
+	return routes
 }
 
 // lasting are the addresses that somebody has given to the link.
@@ -72,6 +84,8 @@ func (l *links) observeAddresses(byIndex map[int]*observedLink) error {
 			continue
 		}
 		o.addresses = append(o.addresses, p)
+		peer, _ := toPrefix(a.Peer)
+		o.peers = append(o.peers, peer)
 		if a.Flags&unix.IFA_F_PERMANENT == 0 {
 			o.passing = append(o.passing, p.Addr())
 		}

@@ -40,7 +40,7 @@ func plan(result *types100.Result, observed []*observedLink, queues int) ([]*pla
 		if err != nil {
 			return nil, err
 		}
-		nic.setRoutes(chosen[i])
+		nic.setRoutes(append(chosen[i], o.peerRoutes()...))
 		if nic.Tap == "" {
 			nic.Tap = freeName(observed, "tap", i)
 		}
@@ -62,7 +62,7 @@ func order(result *types100.Result, observed []*observedLink) ([]*observedLink, 
 	}
 	for _, ip := range result.IPs {
 		addr := toAddr(ip.Address.IP)
-		if isLinkLocal6(addr) {
+		if !isGiven(addr) {
 			continue
 		}
 		i := slices.IndexFunc(observed, func(o *observedLink) bool { return o.has(addr) })
@@ -92,8 +92,8 @@ func (o *observedLink) isForPod() bool {
 	return len(o.lasting()) > 0 || attrs.ParentDevBus == "pci" && attrs.MasterIndex == 0
 }
 
-// isLinkLocal6 tells addresses that are nobody's to give: a guest makes its own.
-func isLinkLocal6(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+// isGiven tells addresses of the pod from those that any host gives itself: of the loopback, and IPv6's of the link.
+func isGiven(a netip.Addr) bool { return !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast()) }
 
 // freeName is the prefix with a number, unless the plugins have a link of that name.
 func freeName(observed []*observedLink, prefix string, i int) string {
@@ -204,7 +204,7 @@ func reachable(p netip.Prefix, o *observedLink) netip.Prefix {
 func podIPs(result *types100.Result) []netip.Addr {
 	var ips []netip.Addr
 	for _, ip := range result.IPs {
-		if addr := toAddr(ip.Address.IP); !slices.Contains(ips, addr) && !isLinkLocal6(addr) {
+		if addr := toAddr(ip.Address.IP); !slices.Contains(ips, addr) && isGiven(addr) {
 			ips = append(ips, addr)
 		}
 	}

@@ -86,11 +86,11 @@ func (l *links) prepareTap(p *plannedNIC) (index int, err error) {
 
 // strip takes addresses and routes from a link: they are the guest's now.
 func (l *links) strip(o *observedLink) error {
-	for _, p := range o.addresses {
+	for i, p := range o.addresses {
 		if !p.Addr().Is4() {
 			continue // went when IPv6 was disabled
 		}
-		err := l.AddrDel(o.link, &netlink.Addr{IPNet: toIPNet(p)})
+		err := l.AddrDel(o.link, &netlink.Addr{IPNet: toIPNet(p), Peer: peerNet(o.peers, i)})
 		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) { // a secondary address goes with its primary one
 			return fmt.Errorf("remove address %s: %w", p, err)
 		}
@@ -105,6 +105,14 @@ func (l *links) strip(o *observedLink) error {
 		}
 	}
 	return nil
+}
+
+// peerNet is the other end of the i-th address, nil if it has none.
+func peerNet(peers []netip.Prefix, i int) *net.IPNet {
+	if i >= len(peers) || !peers[i].IsValid() {
+		return nil
+	}
+	return toIPNet(peers[i])
 }
 
 // randomMAC returns a locally administered unicast address.

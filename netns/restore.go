@@ -21,6 +21,7 @@ func save(nics []*plannedNIC) []savedLink {
 			Name:      p.nic.Name,
 			MAC:       HardwareAddr(p.observed.link.Attrs().HardwareAddr),
 			Addresses: p.observed.addresses,
+			Peers:     p.observed.peers,
 			Routes:    p.observed.routes,
 			AllMulti:  p.observed.link.Attrs().Allmulti != 0,
 			VF:        p.vf,
@@ -84,8 +85,8 @@ func (l *links) restoreLink(s savedLink) error {
 			errs = append(errs, fmt.Errorf("netns: restore multicast filter of %s: %w", s.Name, err))
 		}
 	}
-	for _, p := range s.Addresses {
-		addr := &netlink.Addr{IPNet: toIPNet(p), Flags: unix.IFA_F_NODAD}
+	for i, p := range s.Addresses {
+		addr := &netlink.Addr{IPNet: toIPNet(p), Peer: peerNet(s.Peers, i), Flags: unix.IFA_F_NODAD}
 		if err := l.AddrReplace(link, addr); err != nil {
 			errs = append(errs, fmt.Errorf("netns: restore address %s of %s: %w", p, s.Name, err))
 		}

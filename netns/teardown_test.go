@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,6 +58,28 @@ func TestTeardownWithWhatIsLeft(t *testing.T) {
 			n.assertClean()
 		})
 	}
+}
+
+// TestTeardownKeepsOffTheNode: where a pod's namespace was is the node's own, whose links may be called as a pod's.
+func TestTeardownKeepsOffTheNode(t *testing.T) {
+	n := newNode(t, bridgeNet())
+	p := testPod(1)
+	n.must(n.setup(p).Close())
+	n.must(unix.Mount("/proc/self/ns/net", n.netnsPath(p), "", unix.MS_BIND, ""))
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = "eth0", hardwareAddr(tunedMAC)
+	n.must(netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0-far"}))
+	defer func() { _ = netlink.LinkDel(&netlink.Veth{LinkAttrs: attrs}) }()
+	n.restart()
+	n.teardown(p)
+	link, err := netlink.LinkByName("eth0")
+	n.must(err)
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	n.must(err)
+	if got := link.Attrs().HardwareAddr.String(); got != tunedMAC || len(addrs) > 0 {
+		t.Errorf("the node's own eth0 has the MAC address %s and the addresses %v", got, addrs)
+	}
+	n.assertClean()
 }
 
 func (n *testNode) must(err error) {
