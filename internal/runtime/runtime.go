@@ -33,7 +33,7 @@ const (
 	// prepareLimit is for a VM whose root device is to be written first; kubelet
 	// asks again, and joins.
 	prepareLimit = 30 * time.Minute
-	startLimit   = 60 * time.Second
+	startLimit   = 100 * time.Second
 	removeLimit  = 100 * time.Second
 	// undoLimit bounds a clean-up, which has a context of its own.
 	undoLimit = time.Minute
