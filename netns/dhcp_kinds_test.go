@@ -38,6 +38,11 @@ func TestNoKindOfMessageCrosses(t *testing.T) {
 					{dhcpv4.MessageTypeInform, []dhcpv4.Modifier{dhcpv4.WithClientIP(ours)}, dhcpv4.MessageTypeAck},
 					{dhcpv4.MessageTypeDecline, []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ours))}, dhcpv4.MessageTypeNone},
 					{dhcpv4.MessageTypeRelease, []dhcpv4.Modifier{dhcpv4.WithClientIP(ours)}, dhcpv4.MessageTypeNone},
+					{dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{dhcpv4.WithClientIP(ours)}, dhcpv4.MessageTypeOffer}, // released before
+					{dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{dhcpv4.WithHwAddr(hardwareAddr(tunedMAC))}, dhcpv4.MessageTypeNone},
+					{dhcpv4.MessageTypeRequest, []dhcpv4.Modifier{dhcpv4.WithHwAddr(hardwareAddr(tunedMAC)), dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ours))}, dhcpv4.MessageTypeNone},
+					{dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{dhcpv4.WithGatewayIP(others)}, dhcpv4.MessageTypeNone},
+					{dhcpv4.MessageTypeDiscover, []dhcpv4.Modifier{dhcpv4.WithBroadcast(false), dhcpv4.WithOption(dhcpv4.OptClientIdentifier(make([]byte, 300)))}, dhcpv4.MessageTypeOffer},
 				} {
 					if got := c.ask(server, tt.kind, tt.mods...); got != tt.want {
 						t.Errorf("%v to %s is answered by %v, want %v", tt.kind, server, got, tt.want)

@@ -3,6 +3,7 @@ package netns
 import (
 	"errors"
 	"io"
+	"net"
 	"testing"
 )
 
@@ -30,10 +31,40 @@ func TestStats(t *testing.T) {
 			if rx, tx := after[0].RxPackets-before[0].RxPackets, after[0].TxBytes-before[0].TxBytes; rx < 3 || tx < 20+3*54 {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
+			n.must(network.Close())
+			n.restart()
+			network, err = n.Open(t.Context(), network.Record())
+			n.must(err)
+			assertDirections(t, n, network, guest)
 			n.teardown(testPod(1))
 			if _, err := network.Stats(t.Context()); !errors.Is(err, ErrGone) {
 				t.Errorf("after the end: %v", err)
 			}
 		})
+	}
+}
+
+// assertDirections sends datagrams that the guest hardly answers: all of them came to it.
+func assertDirections(t *testing.T, n *testNode, network *Network, guest *testGuest) {
+	t.Helper()
+	const count, size = 100, 1000
+	before, err := network.Stats(t.Context())
+	n.must(err)
+	datagrams, err := network.DialFromNode(t.Context(), "udp", 9)
+	n.must(err)
+	for range count {
+		if _, err := datagrams.Write(make([]byte, size)); errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+	}
+	_ = datagrams.Close()
+	conn, err := network.DialFromNode(t.Context(), "tcp", guest.listen()) // behind the datagrams
+	n.must(err)
+	_ = conn.Close()
+	after, err := network.Stats(t.Context())
+	n.must(err)
+	came, went := after[0].RxBytes-before[0].RxBytes, after[0].TxBytes-before[0].TxBytes
+	if came < count*size/2 || went > count*size/2 { // a guest answers some, and a write that was refused is not sent
+		t.Errorf("%d bytes came and %d went, of %d that came", came, went, count*size)
 	}
 }

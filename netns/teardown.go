@@ -29,6 +29,9 @@ func (m *Manager) Teardown(ctx context.Context, p Pod) error {
 		return fmt.Errorf("netns: pod %s: %w", p.ID, err)
 	}
 	defer unlock()
+	if p.ID != "" && m.opened(p.ID) == nil {
+		killLeftovers(p.ID)
+	}
 	closed := m.closeOpened(p.ID)
 	if p.ID != "" {
 		if err := m.detachKnown(ctx, p); err != nil {
