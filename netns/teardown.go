@@ -130,6 +130,9 @@ func (m *Manager) giveBack(ctx context.Context, list *libcni.NetworkConfigList, 
 		ns, path = nil, "" // as the specification has it: DEL without CNI_NETNS
 	case err != nil:
 		return err
+	case isOwn(ns):
+		_ = ns.Close()
+		ns, path = nil, "" // somebody has mounted the node's over the pod's
 	default:
 		defer func() { _ = ns.Close() }()
 	}

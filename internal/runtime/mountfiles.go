@@ -138,7 +138,24 @@ func (m *mountedFiles) addDir(hostDir, guestDir string) error {
 		return err
 	}
 	defer data.Close()
-	return m.walk(data, guestDir)
+	if err := m.walk(data, guestDir); err != nil {
+		return err
+	}
+	return stillThere(root, data)
+}
+
+// stillThere makes sure that a state was the volume's current one as long as it was read: a directory that is being removed lists fewer
+// files than it had, and fails nobody.
+func stillThere(root, data *os.Root) error {
+	was, err := data.Stat(".")
+	if err != nil {
+		return err
+	}
+	is, err := root.Stat(dataLink)
+	if err == nil && !os.SameFile(was, is) {
+		err = fmt.Errorf("%s leads elsewhere meanwhile: %w", dataLink, fs.ErrNotExist)
+	}
+	return err
 }
 
 // walk adds every file below root. Links to files count as files, as long as
