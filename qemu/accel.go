@@ -18,6 +18,9 @@ const (
 	AccelTCG  AccelMode = "tcg"  // TCG, no question asked
 )
 
+// KVMDevice is the device of Linux's KVM.
+const KVMDevice = "/dev/kvm"
+
 // AccelOptions says where DecideAccel looks. The zero value of every field but
 // Binary means the real place.
 type AccelOptions struct {
@@ -30,7 +33,7 @@ type AccelOptions struct {
 	// nil is the caller's own.
 	Credential *syscall.Credential
 
-	Device  string        // default /dev/kvm; the trial always uses that one
+	Device  string        // default KVMDevice; the trial always uses that one
 	CPUInfo string        // default /proc/cpuinfo
 	BootID  string        // default /proc/sys/kernel/random/boot_id
 	Limit   time.Duration // of the trial guest, default 2 s
@@ -107,7 +110,7 @@ func climb(ctx context.Context, ladder []rung) (found string, err error) {
 }
 
 func (o AccelOptions) withDefaults() AccelOptions {
-	o.Device = cmp.Or(o.Device, "/dev/kvm")
+	o.Device = cmp.Or(o.Device, KVMDevice)
 	o.CPUInfo = cmp.Or(o.CPUInfo, "/proc/cpuinfo")
 	o.BootID = cmp.Or(o.BootID, "/proc/sys/kernel/random/boot_id")
 	o.Limit = cmp.Or(o.Limit, 2*time.Second)

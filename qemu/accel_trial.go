@@ -84,14 +84,27 @@ type trialResult struct {
 type trialKey struct {
 	BootID string       `json:"bootID"`
 	Binary fileIdentity `json:"binary"`
-	Device deviceAccess `json:"device"`
+	Device DeviceAccess `json:"device"`
 	User   []uint32     `json:"user"`
 }
 
-// deviceAccess is who may use a device.
-type deviceAccess struct {
+// DeviceAccess is who may use a device; the zero value, that there is none.
+type DeviceAccess struct {
 	Mode     os.FileMode `json:"mode"`
 	UID, GID uint32
+}
+
+// AccessOf looks at a device.
+func AccessOf(device string) (DeviceAccess, error) {
+	info, err := os.Stat(device)
+	if err != nil {
+		return DeviceAccess{}, err
+	}
+	a := DeviceAccess{Mode: info.Mode()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		a.UID, a.GID = st.Uid, st.Gid
+	}
+	return a, nil
 }
 
 // testGuest runs the trial guest, unless it has been run since the host booted.
@@ -127,13 +140,8 @@ func (o AccelOptions) trialKey() (trialKey, error) {
 	if key.Binary, err = identify(o.Binary); err != nil {
 		return trialKey{}, err
 	}
-	info, err := os.Stat(o.Device)
-	if err != nil {
+	if key.Device, err = AccessOf(o.Device); err != nil {
 		return trialKey{}, err
-	}
-	key.Device.Mode = info.Mode()
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		key.Device.UID, key.Device.GID = st.Uid, st.Gid
 	}
 	if c := o.Credential; c != nil {
 		key.User = append([]uint32{c.Uid, c.Gid}, slices.Sorted(slices.Values(c.Groups))...)

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -14,7 +15,9 @@ import (
 
 // Hypervisor is the node's QEMU: what its binary can do, and with which
 // accelerator. It is asked anew when the binary changes, so that installing or
-// upgrading QEMU needs no restart of the daemon. Its methods may be called
+// upgrading QEMU needs no restart of the daemon; and when KVM's device does, which
+// may appear, or be given to its group, after the daemon has started with the
+// host. Its methods may be called
 // concurrently.
 type Hypervisor struct {
 	// Binary is a path or a name to look for in PATH.
@@ -22,6 +25,8 @@ type Hypervisor struct {
 	// CacheDir keeps the answers of the binary and of the accelerator's trial.
 	CacheDir string
 	Mode     qemu.AccelMode
+	// Device is KVM's, "" for qemu.KVMDevice.
+	Device string
 	// Credential is what QEMU will run as.
 	Credential *syscall.Credential
 	// Decided is told of each new decision.
@@ -33,6 +38,7 @@ type Hypervisor struct {
 	mu     sync.Mutex
 	known  *HypervisorState
 	binary os.FileInfo
+	device qemu.DeviceAccess
 }
 
 // HypervisorState is what a Hypervisor has found out.
@@ -55,29 +61,41 @@ func (h *Hypervisor) Ready(ctx context.Context) (*HypervisorState, error) {
 	if known := h.unchanged(); known != nil {
 		return known, nil // another one has asked
 	}
+	device := h.deviceAccess() // before it is tried: what changes meanwhile counts
 	known, err := h.ask(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("no VM can be started on this node: %w: %w", err, errdefs.ErrUnavailable)
 	}
-	h.remember(known)
+	h.remember(known, device)
 	if h.Decided != nil {
 		h.Decided(known.Capabilities, known.Accel)
 	}
 	return known, nil
 }
 
-func (h *Hypervisor) remember(known *HypervisorState) {
+func (h *Hypervisor) remember(known *HypervisorState, device qemu.DeviceAccess) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.known = known
+	h.known, h.device = known, device
 	h.binary, _ = os.Stat(known.Capabilities.Binary)
 }
 
-// unchanged returns what is known, nil if that is nothing or of another binary.
+// deviceAccess is who may use KVM's device now. Where KVM is not wanted, that does
+// not matter.
+func (h *Hypervisor) deviceAccess() qemu.DeviceAccess {
+	if h.Mode == qemu.AccelTCG {
+		return qemu.DeviceAccess{}
+	}
+	access, _ := qemu.AccessOf(cmp.Or(h.Device, qemu.KVMDevice))
+	return access
+}
+
+// unchanged returns what is known, nil if that is nothing, or of another binary or
+// device.
 func (h *Hypervisor) unchanged() *HypervisorState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.known == nil || h.binary == nil {
+	if h.known == nil || h.binary == nil || h.device != h.deviceAccess() {
 		return nil
 	}
 	now, err := os.Stat(h.known.Capabilities.Binary)
@@ -93,7 +111,7 @@ func (h *Hypervisor) ask(ctx context.Context) (*HypervisorState, error) {
 		return nil, err
 	}
 	accel, err := qemu.DecideAccel(ctx, h.Mode, qemu.AccelOptions{
-		Binary: caps.Binary, CacheDir: h.CacheDir, Credential: h.Credential,
+		Binary: caps.Binary, CacheDir: h.CacheDir, Credential: h.Credential, Device: h.Device,
 	})
 	if err != nil {
 		return nil, err

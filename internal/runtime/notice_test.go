@@ -102,7 +102,7 @@ func TestFallbackIsTold(t *testing.T) {
 	n.must(err)
 	n.Hypervisor.remember(&HypervisorState{Capabilities: state.Capabilities, Accel: qemu.AccelDecision{
 		Accel: qemu.TCG, Fallback: true, Reason: "KVM is not usable: no /dev/kvm",
-	}})
+	}}, qemu.DeviceAccess{})
 	n.boot("ignores")
 	if got, ok := o.find(NoticeEmulated); !ok || !got.Warning || !strings.Contains(got.Message, "/dev/kvm") {
 		t.Errorf("told %+v", o.all)
