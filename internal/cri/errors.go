@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/qemulet/qemulet/internal/cri/plain"
 )
 
 // toStatus gives an error the gRPC code of its class. kubelet decides on
@@ -26,34 +27,11 @@ func toStatus(err error) error {
 	}
 	switch mapped := status.Convert(errgrpc.ToGRPC(err)); {
 	case mapped.Code() != codes.Unknown:
-		return status.Error(mapped.Code(), message(err))
+		return status.Error(mapped.Code(), plain.Text(err))
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return status.Error(codes.ResourceExhausted, message(err))
+		return status.Error(codes.ResourceExhausted, plain.Text(err))
 	}
-	return status.Error(codes.Unknown, message(err))
-}
-
-// message is an error's text as people read it in a pod's events: on one line,
-// because "kubectl get events" shows no other, and without the name of a class
-// that the code in front of it says already. "not found" says more than that.
-func message(err error) string {
-	var b strings.Builder
-	for line := range strings.Lines(err.Error()) {
-		switch line = strings.TrimSpace(line); {
-		case line == "":
-			continue
-		case strings.HasSuffix(b.String(), ":"):
-			b.WriteString(" ")
-		case b.Len() > 0:
-			b.WriteString(" | ")
-		}
-		b.WriteString(line)
-	}
-	text := b.String()
-	for _, class := range []error{errdefs.ErrInvalidArgument, errdefs.ErrFailedPrecondition, errdefs.ErrUnavailable} {
-		text = strings.TrimSuffix(text, ": "+class.Error())
-	}
-	return text
+	return status.Error(codes.Unknown, plain.Text(err))
 }
 
 func mapErrors(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

@@ -56,7 +56,7 @@ type Server struct {
 // New makes a server whose URLs begin with base, which names the scheme and
 // the address of a listener that serves it.
 func New(rt Runtime, base url.URL, log *slog.Logger) *Server {
-	s := &Server{runtime: rt, base: base, log: log}
+	s := &Server{runtime: plainly{rt}, base: base, log: log}
 	s.tickets.now = time.Now
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		s.mux.HandleFunc(method+" /attach/{ticket}", s.serve("attach"))
