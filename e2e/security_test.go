@@ -91,6 +91,7 @@ func TestSecurityOfFiles(t *testing.T) {
 	for path, want := range map[string]fs.FileMode{
 		"run/cri.sock":               fs.ModeSocket | 0o660,
 		"run/api.sock":               fs.ModeSocket | 0o660,
+		"run/cri.sock.changes":       0o600,
 		"run/vm":                     fs.ModeDir | 0o711,
 		"run/vm/*":                   fs.ModeDir | 0o700,
 		"run/vm/*/*.sock":            fs.ModeSocket | 0o600,
