@@ -81,7 +81,7 @@ K8S_IS := $(SAYS_K8S)Version=v$(K8S) $(SAYS_K8S)Major=1 $(SAYS_K8S)Minor=$(word 
 
 cluster-programs: crictl critest bin/kubernetes bin/containerd/containerd bin/pause ## build Kubernetes and containerd for the long tests, into bin/
 
-bin/kubernetes: e2e/cluster/kubernetes/go.mod e2e/cluster/kubernetes/go.sum e2e/cluster/kubernetes/main.go
+bin/kubernetes: e2e/cluster/kubernetes/go.mod e2e/cluster/kubernetes/go.sum $(wildcard e2e/cluster/kubernetes/*.go)
 	@mkdir -p bin
 	cd e2e/cluster/kubernetes && go build -ldflags '-s -w $(K8S_IS)' -o ../../../$@ .
 

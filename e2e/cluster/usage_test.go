@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -97,4 +98,99 @@ func (c *Cluster) changed(t *testing.T, name string, env []string, flags ...stri
 	})
 	k.env, k.argv = slices.Concat(plainEnv, env), slices.Concat(plainArgv, flags)
 	k.Restart(t)
+}
+
+// metricsAPI makes the API server hand questions for metrics.k8s.io on to metrics-server, by a Service as it would be with one in a pod. It
+// asks in nobody's name here, so nobody may know.
+const metricsAPI = `apiVersion: v1
+kind: Service
+metadata: {name: metrics-server, namespace: kube-system}
+spec: {ports: [{name: https, port: 443, targetPort: 4443}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: metrics-server, namespace: kube-system, labels: {kubernetes.io/service-name: metrics-server}}
+addressType: IPv4
+ports: [{name: https, port: 4443}]
+endpoints: [{addresses: [` + NodeIP + `]}]
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1beta1.metrics.k8s.io}
+spec:
+  group: metrics.k8s.io
+  version: v1beta1
+  groupPriorityMinimum: 100
+  versionPriority: 100
+  insecureSkipTLSVerify: true
+  service: {name: metrics-server, namespace: kube-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: metrics-reader}
+rules: [{apiGroups: [metrics.k8s.io], resources: [pods, nodes], verbs: [get, list]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: metrics-reader}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: metrics-reader}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: "system:anonymous"}]
+`
+
+// startMetricsServer runs it until the test ends.
+func (c *Cluster) startMetricsServer(t *testing.T) {
+	t.Helper()
+	config := c.Path("kubeconfig")
+	m := c.kubernetes(t, "metrics-server", "--kubeconfig="+config, "--authentication-kubeconfig="+config, "--authorization-kubeconfig="+config,
+		"--authorization-always-allow-paths=/apis*,/openapi*", "--cert-dir="+c.Path("pki"), "--secure-port=4443", "--metric-resolution=10s", "--kubelet-request-timeout=5s",
+		"--kubelet-preferred-address-types=InternalIP", "--kubelet-insecure-tls")
+	m.Start(t)
+	t.Cleanup(m.Stop)
+	c.Apply(t, metricsAPI)
+	t.Cleanup(func() {
+		c.Kubectl(t, "delete", "apiservice/v1beta1.metrics.k8s.io", "clusterrolebinding/metrics-reader", "clusterrole/metrics-reader")
+		c.Kubectl(t, "delete", "-n", "kube-system", "service/metrics-server", "endpointslice/metrics-server")
+	})
+}
+
+var topLine = regexp.MustCompile(`(?m)^(\S+) +(?:\S+ +)?(\d+)m +(?:\d+% +)?(\d+)Mi`)
+
+// top is what kubectl prints of each thing: thousandths of processors, and MiB.
+func (c *Cluster) top(t *testing.T, of ...string) (map[string][2]int, error) {
+	out, err := c.TryKubectl(t, append([]string{"top"}, of...)...)
+	if err != nil {
+		return nil, err
+	}
+	uses := map[string][2]int{}
+	for _, line := range topLine.FindAllStringSubmatch(out, -1) {
+		cpu, _ := strconv.Atoi(line[2])
+		memory, _ := strconv.Atoi(line[3])
+		uses[line[1]] = [2]int{cpu, memory}
+	}
+	return uses, nil
+}
+
+func TestTop(t *testing.T) {
+	c := theCluster(t)
+	c.startMetricsServer(t)
+	c.Apply(t, vmPod("topped", "")+"\n---\n"+webPod("beside", "of: beside", "something"))
+	c.WaitReady(t, "app=topped", 1, bootTime)
+	eventually(t, bootTime, "kubectl top knows both pods", func() error {
+		uses, err := c.top(t, "pod")
+		if err != nil {
+			return err
+		}
+		if _, ok := uses["beside"]; !ok || uses["topped"][1] < 40 {
+			return fmt.Errorf("uses: %v", uses)
+		}
+		return nil
+	})
+	vms, err := c.top(t, "pod", "topped", "--containers")
+	if use := vms["topped"]; err != nil || use[1] < 40 || use[1] > 400 {
+		t.Errorf("kubectl top pod --containers: %v, %v", vms, err)
+	}
+	nodes, err := c.top(t, "node")
+	if err != nil || nodes[NodeName][1] < vms["topped"][1] {
+		t.Errorf("kubectl top node: %v, %v; the VM alone: %v", nodes, err, vms)
+	}
 }

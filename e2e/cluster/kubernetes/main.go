@@ -1,4 +1,4 @@
-// Command kubernetes is every component of a one-node cluster in one program, for the end-to-end tests: one link, and one compilation of what
+// Command kubernetes is every component of a one-node cluster and what measures it, in one program, for the end-to-end tests: one link, and one compilation of what
 // they share. The component is chosen by the name it is run as, or by the first argument.
 package main
 
@@ -38,7 +38,7 @@ func main() {
 			return
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet|kubectl ...")
+	fmt.Fprintln(os.Stderr, "usage: kubernetes etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet|kubectl|metrics-server ...")
 	os.Exit(2)
 }
 
@@ -59,6 +59,8 @@ func component(name string) func() {
 		return daemon(proxy.NewProxyCommand)
 	case "kubelet":
 		return daemon(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) })
+	case "metrics-server":
+		return daemon(newMetricsServerCommand)
 	}
 	return nil
 }
