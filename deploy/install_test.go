@@ -155,6 +155,24 @@ func (h *host) files() map[string]string {
 	return all
 }
 
+// On the node itself nothing stands before its commands: they are found in PATH.
+func TestInstallByHand(t *testing.T) {
+	h := newHost(t)
+	command := strings.TrimPrefix(h.env[1], "ON_HOST=")
+	path := t.TempDir()
+	for _, program := range []string{"systemctl", "systemd-sysusers"} {
+		h.write(filepath.Join(path, program), "#!/bin/sh\nexec "+command+" "+program+" \"$@\"\n", 0o755)
+	}
+	h.env = []string{"PATH=" + path + ":" + os.Getenv("PATH")}
+	_, calls := h.mustRun("install")
+	for _, want := range []string{"systemctl cat kubelet.service", "systemd-sysusers /etc/sysusers.d/qemulet.conf", "systemctl restart kubelet.service"} {
+		if !slices.Contains(calls, want) {
+			t.Errorf("%q was not called: %q", want, calls)
+		}
+	}
+	h.mustRun("status")
+}
+
 const dropin = "/etc/systemd/system/kubelet.service.d/99-qemulet.conf"
 
 func TestInstallAndUninstall(t *testing.T) {

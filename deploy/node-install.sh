@@ -70,7 +70,7 @@ read_options() {
 }
 
 run_on_host() { "${on_host[@]}" "$@"; }
-systemctl() { run_on_host systemctl "$@"; }
+systemctl() { "${on_host[@]:-command}" systemctl "$@"; } # the program, and not this function
 
 source_of() { # source_of NAME: where a file of ours is
   local dir
