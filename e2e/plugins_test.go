@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ esac
 // nothing behind; and a plugin that cannot undo its work is asked until it can.
 func TestPluginsThatStopHalfway(t *testing.T) {
 	t.Parallel()
-	n := node.Start(t, node.Options{Args: []string{"--cni-timeout", "5s"}})
+	n := node.Start(t, node.Options{Args: []string{"--cni-timeout", "8s"}})
 	n.WritePlugin(t, "halfway", halfwayPlugin)
 	conf := n.BridgeConfig("")
 	last := strings.LastIndex(conf, "}]")
@@ -51,7 +52,7 @@ func TestPluginsThatStopHalfway(t *testing.T) {
 		if err == nil {
 			t.Fatal("the sandbox runs")
 		}
-		mentions(t, err.Error(), "halfway", "did not finish within 5s")
+		mentions(t, err.Error(), "halfway", "did not finish within 8s")
 		removeAll(t, n)
 		n.NoLeaks(t)
 	})
@@ -69,12 +70,14 @@ func TestPluginsThatStopHalfway(t *testing.T) {
 		n.Kill9(t)
 		<-done
 		n.Restart(t)
+		node.Eventually(t, 20*time.Second, func() error {
+			list, err := n.Runtime.ListPodSandbox(seconds(t, 10), &runtimeapi.ListPodSandboxRequest{})
+			if err == nil && len(list.Items) > 0 {
+				err = fmt.Errorf("sandboxes that nobody was told of: %v", list.Items)
+			}
+			return err
+		})
 		n.NoLeaks(t)
-		list, err := n.Runtime.ListPodSandbox(seconds(t, 10), &runtimeapi.ListPodSandboxRequest{})
-		check(t, err)
-		if len(list.Items) > 0 {
-			t.Errorf("sandboxes that nobody was told of: %v", list.Items)
-		}
 	})
 	t.Run("work that cannot be undone", func(t *testing.T) {
 		check(t, os.Remove(file("hang")))
