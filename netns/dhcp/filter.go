@@ -127,7 +127,7 @@ const (
 	fragmentation = 44
 	destOptions   = 60
 
-	maxExtensions = 6 // nobody sends more but to get past a filter
+	maxExtensions = 4 // nobody sends more but to get past a filter
 )
 
 // upperLayer6 loads the protocol of an IPv6 packet behind its extension headers, and points X at it. Later fragments do not match,
