@@ -176,7 +176,7 @@ func TestNetworksThatAreTakenAway(t *testing.T) {
 		n.must(err)
 		return s.Ready
 	}
-	stays, first, second := n.run(n.podConfig()), n.run(n.podConfig()), n.run(n.podConfig())
+	stays, first, second, third := n.run(n.podConfig()), n.run(n.podConfig()), n.run(n.podConfig()), n.run(n.podConfig())
 	if info, err := n.SandboxInfo(stays); err != nil || !strings.Contains(info["counters"], `[{"name":"eth0"`) || !strings.Contains(info["network"], `"plumbing":"redirect"`) {
 		t.Errorf("information %v, %v", info, err)
 	}
@@ -186,6 +186,14 @@ func TestNetworksThatAreTakenAway(t *testing.T) {
 	n.must(syscall.Unmount(path, syscall.MNT_DETACH))
 	n.must(os.Remove(path))
 	n.eventually("the first sandbox is not ready", func() bool { return !ready(first) })
+
+	p, err = n.pod(third)
+	n.must(err)
+	n.must(syscall.Unmount(n.path("netns", p.record().NetnsName), syscall.MNT_DETACH))
+	if _, err := n.NetworkStats(t.Context(), third); err == nil {
+		t.Error("a network without its namespace has counters")
+	}
+	n.eventually("the third sandbox is not ready", func() bool { return !ready(third) })
 
 	p, err = n.pod(second)
 	n.must(err)
@@ -200,7 +208,7 @@ func TestNetworksThatAreTakenAway(t *testing.T) {
 	if !ready(stays) {
 		t.Error("a sandbox that lost nothing is not ready")
 	}
-	for _, id := range []string{stays, first, second} {
+	for _, id := range []string{stays, first, second, third} {
 		n.must(n.RemoveSandbox(t.Context(), id))
 	}
 	n.wantClean()

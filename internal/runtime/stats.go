@@ -101,7 +101,7 @@ func (r *Runtime) statsOf(v *vm) (s Stats, err error) {
 
 // NetworkStats are the counters of a pod's NICs as its guest would count them,
 // the default one first; none if the pod has no network. errdefs.ErrNotFound
-// when there is no such sandbox.
+// when there is no such sandbox. That a network is gone is noticed by the way.
 func (r *Runtime) NetworkStats(ctx context.Context, sandboxID string) ([]NICStats, error) {
 	p, err := r.pod(sandboxID)
 	if err != nil {
@@ -111,7 +111,15 @@ func (r *Runtime) NetworkStats(ctx context.Context, sandboxID string) ([]NICStat
 	if n == nil {
 		return nil, nil
 	}
-	return n.Stats(ctx)
+	all, err := n.Stats(ctx)
+	if errors.Is(err, netns.ErrGone) && p.record().Phase == store.SandboxReady {
+		// Not all that takes a namespace away is seen as it happens. Nobody waits for it.
+		_, _ = r.ops.enter(ctx, "lost network of "+p.id, undoLimit, func(context.Context) (string, error) {
+			r.lostNetwork(p, err)
+			return "", nil
+		})
+	}
+	return all, err
 }
 
 // measureDisk counts the files of the VM and those of its pod that are the
