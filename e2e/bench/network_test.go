@@ -51,7 +51,7 @@ func BenchmarkNetwork(b *testing.B) {
 		slices.Reverse(ways) // none has the better place
 	}
 	for _, w := range pods {
-		row{what: "8 MiB by TCP from a guest, " + w.name, unit: "ms", measured: w.rate, baseline: bare.rate, beside: "bare tap",
+		row{what: "16 MiB by TCP from a guest, " + w.name, unit: "ms", measured: w.rate, baseline: bare.rate, beside: "bare tap",
 			goal: goal{ratio: 1 / 0.95}}.report(b)
 		row{what: "round trip to a guest, " + w.name, unit: "ms", measured: w.trips, baseline: bare.trips, beside: "bare tap",
 			goal: goal{ratio: 1 / 0.95}}.report(b)
@@ -125,7 +125,7 @@ func bareTap(b *testing.B, n *node.Node) *way {
 }
 
 const (
-	portion   = 8 << 20
+	portion   = 16 << 20
 	tripCount = 50
 	turns     = 2 // in each round: many short ones, for what else the machine does in one of them is no difference between ways
 )
