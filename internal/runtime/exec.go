@@ -78,7 +78,7 @@ func (r *Runtime) awaitAgent(ctx context.Context, v *vm) error {
 	ctx, cancel := context.WithDeadline(ctx, v.record().Started.Add(bootLimit))
 	defer cancel()
 	for {
-		err := lookForAgent(ctx, m.QMP())
+		err := lookForAgent(ctx, v, m.QMP())
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -93,10 +93,10 @@ func (r *Runtime) awaitAgent(ctx context.Context, v *vm) error {
 }
 
 // lookForAgent is checkAgent, also after ctx has ended.
-func lookForAgent(ctx context.Context, monitor *qmp.Conn) error {
+func lookForAgent(ctx context.Context, v *vm, monitor *qmp.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentLimit)
 	defer cancel()
-	return checkAgent(ctx, monitor)
+	return checkAgent(ctx, v, monitor)
 }
 
 func notRunning(v *vm) error {
@@ -131,7 +131,7 @@ func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, agentLimit)
 	defer cancel()
-	if err := checkAgent(limited, m.QMP()); err != nil {
+	if err := checkAgent(limited, v, m.QMP()); err != nil {
 		return nil, err
 	}
 	a, err := qmp.DialAgent(limited, qemu.AgentPath(r.runDir(v.id)))
@@ -146,14 +146,24 @@ func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
 }
 
 // checkAgent saves the time of waiting for an agent that is not there.
-func checkAgent(ctx context.Context, monitor *qmp.Conn) error {
+func checkAgent(ctx context.Context, v *vm, monitor *qmp.Conn) error {
 	all, err := monitor.QueryCharDevices(ctx)
 	if err != nil {
 		return fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
-	if !slices.ContainsFunc(all, func(d qmp.CharDevice) bool { return d.Label == qemu.AgentChardev && d.FrontendOpen }) {
-		return fmt.Errorf("no guest agent runs in the guest: install and start qemu-guest-agent there; without it "+
-			"use attach for the console, port-forward or ssh, and httpGet, tcpSocket or grpc for probes: %w", errdefs.ErrUnavailable)
+	if slices.ContainsFunc(all, func(d qmp.CharDevice) bool { return d.Label == qemu.AgentChardev && d.FrontendOpen }) {
+		return nil
 	}
-	return nil
+	return noAgent(time.Since(v.record().Started))
+}
+
+// noAgent tells of a guest without an agent, age after its start. A probe's
+// failures are one event as long as their text stays the same.
+func noAgent(age time.Duration) error {
+	booting := ""
+	if age < bootLimit {
+		booting = fmt.Sprintf("; the guest was started less than %v ago and may still be booting", bootLimit)
+	}
+	return fmt.Errorf("no guest agent runs in the guest: install and start qemu-guest-agent there; without it "+
+		"use attach for the console, port-forward or ssh, and httpGet, tcpSocket or grpc for probes%s: %w", booting, errdefs.ErrUnavailable)
 }
