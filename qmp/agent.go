@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -25,6 +27,10 @@ type Agent struct {
 	r    *bufio.Reader
 	turn chan struct{} // holds one token: the right to speak
 	lost atomic.Bool
+	// patience is how long a command that has no other bound may stand still.
+	patience time.Duration
+	// patient is true while there is such a command. Who has the turn owns it.
+	patient bool
 }
 
 const (
@@ -39,6 +45,10 @@ const (
 // ErrAgentLost is what all errors are about connections to an agent that have
 // ended or have lost their place.
 var ErrAgentLost = errors.New("the connection to the guest agent is lost")
+
+// ErrAgentBusy is the error about a command for which there was no time before
+// others were answered. The agent has not seen it.
+var ErrAgentBusy = errors.New("the guest agent was busy with other commands all the time")
 
 // AgentError is an agent's refusal.
 type AgentError struct {
@@ -57,7 +67,8 @@ func DialAgent(ctx context.Context, path string) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest agent: %w", err)
 	}
-	a := &Agent{nc: nc, r: bufio.NewReader(nc), turn: make(chan struct{}, 1)}
+	a := &Agent{nc: nc, turn: make(chan struct{}, 1), patience: answerTime}
+	a.r = bufio.NewReader(heard{a})
 	if err := a.sync(ctx); err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("guest agent does not answer: %w", err)
@@ -107,7 +118,37 @@ func (a *Agent) Do(ctx context.Context, command string, args, out any) error {
 	case <-ctx.Done():
 		return fmt.Errorf("guest agent: %s: %w", command, ctx.Err())
 	}
-	defer func() { a.turn <- struct{}{} }()
+	defer a.pass()
+	return a.converse(ctx, command, args, out)
+}
+
+// do is Do for a command that must be known to have been sent or not: what was
+// sent is only given up when the conversation stands still. ErrAgentBusy tells
+// that ctx has ended before the command could be sent.
+func (a *Agent) do(ctx context.Context, command string, args, out any) error {
+	select {
+	case <-a.turn:
+	case <-ctx.Done():
+		return fmt.Errorf("guest agent: %s: %w", command, ErrAgentBusy)
+	}
+	defer a.pass()
+	a.patient = true
+	defer func() {
+		a.patient = false
+		_ = a.nc.SetDeadline(time.Time{})
+	}()
+	err := a.converse(context.WithoutCancel(ctx), command, args, out)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("guest agent: %s: nothing was heard for %v: %w", command, a.patience, context.DeadlineExceeded)
+	}
+	return err
+}
+
+// pass lets the next one speak.
+func (a *Agent) pass() { a.turn <- struct{}{} }
+
+// converse sends a command and reads its answer. The caller has the turn.
+func (a *Agent) converse(ctx context.Context, command string, args, out any) error {
 	if a.Lost() {
 		return fmt.Errorf("guest agent: %s: %w", command, ErrAgentLost)
 	}
@@ -119,12 +160,40 @@ func (a *Agent) Do(ctx context.Context, command string, args, out any) error {
 		return fmt.Errorf("guest agent: %s: %w", command, err)
 	}
 	defer a.interrupt(ctx)()
-	if _, err := a.nc.Write(append(line, '\n')); err != nil {
+	if err := a.write(append(line, '\n')); err != nil {
 		a.lost.Store(true)
 		return fmt.Errorf("guest agent: %s: %w", command, a.cause(ctx, err))
 	}
 	if err := a.reply(command, out); err != nil {
 		return a.cause(ctx, err)
+	}
+	return nil
+}
+
+// moves tells that the conversation does not stand still.
+func (a *Agent) moves() {
+	if a.patient {
+		_ = a.nc.SetDeadline(time.Now().Add(a.patience))
+	}
+}
+
+// heard reads what the agent says.
+type heard struct{ a *Agent }
+
+func (h heard) Read(p []byte) (int, error) {
+	h.a.moves()
+	return h.a.nc.Read(p)
+}
+
+// writeSize is how much a guest, also a slow one, takes within the patience.
+const writeSize = 64 << 10
+
+func (a *Agent) write(line []byte) error {
+	for part := range slices.Chunk(line, writeSize) {
+		a.moves()
+		if _, err := a.nc.Write(part); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ type AgentOutcome struct {
 	ExitCode int
 	Signal   int
 	// Stdout and Stderr are what it printed; what exceeds the agent's bound, 16
-	// MiB each, is cut off.
+	// MiB each, is cut off, which Truncated tells.
 	Stdout, Stderr []byte
+	Truncated      bool
 }
 
 type guestExec struct {
@@ -39,6 +40,8 @@ type guestExecStatus struct {
 	Signal   int    `json:"signal"`
 	Out      []byte `json:"out-data"`
 	Err      []byte `json:"err-data"`
+	OutCut   bool   `json:"out-truncated"`
+	ErrCut   bool   `json:"err-truncated"`
 }
 
 // How often an agent is asked whether a program has ended: it tells nobody.
@@ -54,46 +57,32 @@ func (a *Agent) Exec(ctx context.Context, c AgentCommand) (AgentOutcome, error) 
 	var started struct {
 		PID int `json:"pid"`
 	}
-	// A command that was sent must be known to have been: it is not given up.
-	sent := context.WithoutCancel(ctx)
-	err := a.bounded(sent, func(ctx context.Context) error {
-		return a.Do(ctx, "guest-exec", guestExec{Path: c.Path, Arg: c.Args, Env: c.Env, Input: c.Input, Capture: true}, &started)
-	})
+	err := a.do(ctx, "guest-exec", guestExec{Path: c.Path, Arg: c.Args, Env: c.Env, Input: c.Input, Capture: true}, &started)
 	if err != nil {
 		return AgentOutcome{}, err
 	}
+	going := context.WithoutCancel(ctx) // the program is
 	for pause := firstAsked; ; pause = min(pause*2, lastAsked) {
 		var st guestExecStatus
-		err := a.bounded(sent, func(ctx context.Context) error {
-			return a.Do(ctx, "guest-exec-status", map[string]int{"pid": started.PID}, &st)
-		})
-		if err != nil {
+		if err := a.do(going, "guest-exec-status", map[string]int{"pid": started.PID}, &st); err != nil {
 			return AgentOutcome{}, err
 		}
 		if st.Exited {
-			return AgentOutcome{ExitCode: st.ExitCode, Signal: st.Signal, Stdout: st.Out, Stderr: st.Err}, nil
+			return AgentOutcome{ExitCode: st.ExitCode, Signal: st.Signal, Stdout: st.Out, Stderr: st.Err, Truncated: st.OutCut || st.ErrCut}, nil
 		}
 		select {
 		case <-ctx.Done():
-			return AgentOutcome{}, a.kill(sent, started.PID, ctx.Err())
+			return AgentOutcome{}, a.kill(going, started.PID, ctx.Err())
 		case <-time.After(pause):
 		}
 	}
 }
 
-// answerTime bounds how long an agent may take for one answer.
+// answerTime is how long an agent may be silent that has something to answer.
 const answerTime = 10 * time.Second
-
-func (a *Agent) bounded(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	return f(ctx)
-}
 
 // kill ends a program that nobody waits for any more, and returns why.
 func (a *Agent) kill(ctx context.Context, pid int, why error) error {
-	_ = a.bounded(ctx, func(ctx context.Context) error {
-		return a.Do(ctx, "guest-exec", guestExec{Path: "kill", Arg: []string{"-KILL", strconv.Itoa(pid)}}, nil)
-	})
+	_ = a.do(ctx, "guest-exec", guestExec{Path: "kill", Arg: []string{"-KILL", strconv.Itoa(pid)}}, nil)
 	return why
 }

@@ -151,3 +151,86 @@ func TestAgentThatTalksNonsense(t *testing.T) {
 		}
 	}
 }
+
+// A long answer may take longer than an agent may be silent.
+func TestAgentThatIsSlow(t *testing.T) {
+	silent := make(chan struct{})
+	defer close(silent)
+	a := dialAgent(t, slowGuest(t, func(execute string, say func(string)) {
+		if execute == "guest-exec" {
+			say(`{"return": {"pid": 42}}` + "\n")
+			return
+		}
+		say(`{"return": {"exited": true, "out-data": "`)
+		for range 20 {
+			time.Sleep(20 * time.Millisecond)
+			say("b25l")
+		}
+		say(`", "out-truncated": true}}` + "\n")
+	}))
+	a.SetPatience(200 * time.Millisecond)
+	got, err := a.Exec(t.Context(), qmp.AgentCommand{Path: "x"})
+	if err != nil || string(got.Stdout) != strings.Repeat("one", 20) || !got.Truncated {
+		t.Errorf("%+v, %v", got, err)
+	}
+
+	a = dialAgent(t, slowGuest(t, func(string, func(string)) { <-silent }))
+	a.SetPatience(50 * time.Millisecond)
+	if _, err := a.Exec(t.Context(), qmp.AgentCommand{Path: "x"}); !errors.Is(err, context.DeadlineExceeded) || !a.Lost() {
+		t.Errorf("of an agent that says nothing: %v, lost %v", err, a.Lost())
+	}
+}
+
+// slowGuest is a guest whose answers are said bit by bit.
+func slowGuest(t *testing.T, answer func(execute string, say func(string))) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "a.sock")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		serveSlowly(c, answer)
+	}()
+	return socket
+}
+
+func serveSlowly(c net.Conn, answer func(string, func(string))) {
+	serveAgent(c, func(execute string, _ map[string]any) string {
+		answer(execute, func(text string) { c.Write([]byte(text)) })
+		return ""
+	})
+}
+
+// Who has no time to wait until others are answered has not run anything.
+func TestAgentThatIsBusy(t *testing.T) {
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	a := dialAgent(t, guest(t, func(execute string, _ map[string]any) string {
+		if execute == "guest-exec" {
+			return `{"return": {"pid": 42}}` + "\n"
+		}
+		close(asked)
+		<-goOn
+		return `{"return": {"exited": true}}` + "\n"
+	}))
+	first := make(chan error, 1)
+	go func() {
+		_, err := a.Exec(context.WithoutCancel(t.Context()), qmp.AgentCommand{Path: "long"})
+		first <- err
+	}()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := a.Exec(ctx, qmp.AgentCommand{Path: "short"}); !errors.Is(err, qmp.ErrAgentBusy) || a.Lost() {
+		t.Errorf("%v, lost %v", err, a.Lost())
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}

@@ -16,9 +16,11 @@ import (
 
 // ExecResult is how a program in a guest ended: its exit code, or as shells
 // have it, 128 and the number of the signal that ended it; and what it printed.
+// Truncated tells that the guest agent has not kept all of that.
 type ExecResult struct {
 	ExitCode       int32
 	Stdout, Stderr []byte
+	Truncated      bool
 }
 
 // agentLimit bounds how long a guest agent may take to answer for the first time.
@@ -51,7 +53,7 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string, input [
 	if out.Signal != 0 {
 		out.ExitCode = 128 + out.Signal
 	}
-	return ExecResult{ExitCode: int32(out.ExitCode), Stdout: out.Stdout, Stderr: out.Stderr}, nil
+	return ExecResult{ExitCode: int32(out.ExitCode), Stdout: out.Stdout, Stderr: out.Stderr, Truncated: out.Truncated}, nil
 }
 
 // AwaitAgent waits until a guest agent runs in a VM that was started lately, or
@@ -109,7 +111,7 @@ func execError(err error) error {
 	switch {
 	case errors.As(err, &refused):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
-	case errors.Is(err, qmp.ErrAgentLost):
+	case errors.Is(err, qmp.ErrAgentLost), errors.Is(err, qmp.ErrAgentBusy):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
 	return err

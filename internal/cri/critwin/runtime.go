@@ -311,7 +311,8 @@ func (r *Runtime) AwaitAgent(ctx context.Context, id string) error {
 }
 
 // Exec prints its input, or else its command, and to stderr that it does; the
-// program "false" ends with 1, and "agentless" is in a guest without an agent.
+// program "false" ends with 1, "flood" prints more than is kept, and "agentless"
+// is in a guest without an agent.
 func (r *Runtime) Exec(ctx context.Context, id string, command []string, input []byte) (runtime.ExecResult, error) {
 	if _, err := r.Container(id); err != nil {
 		return runtime.ExecResult{}, err
@@ -319,6 +320,8 @@ func (r *Runtime) Exec(ctx context.Context, id string, command []string, input [
 	switch command[0] {
 	case "false":
 		return runtime.ExecResult{ExitCode: 1}, nil
+	case "flood":
+		return runtime.ExecResult{Stdout: make([]byte, 16<<20), Truncated: true}, nil
 	case "agentless":
 		return runtime.ExecResult{}, fmt.Errorf("no guest agent: %w", errdefs.ErrUnavailable)
 	case "sleep":

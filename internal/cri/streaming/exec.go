@@ -1,11 +1,11 @@
 package streaming
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,7 +15,7 @@ import (
 )
 
 // maxInput bounds the standard input of a program in a guest, in bytes: a guest
-// agent takes all of it at once.
+// agent takes all of it at once. Of the output it keeps as much, of each stream.
 const maxInput = 16 << 20
 
 // Exec returns a URL at which a program runs in the guest, without a terminal.
@@ -60,6 +60,9 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, id string, command 
 	if err := send(stderr, e.req.Stderr, got.Stderr); err != nil {
 		return err
 	}
+	if got.Truncated {
+		return fmt.Errorf("the output is cut off: it has more than %d MiB, which is what a guest agent keeps: copy the file by ssh", maxInput>>20)
+	}
 	if code := int(got.ExitCode); code != 0 {
 		return utilexec.CodeExitError{Code: code, Err: fmt.Errorf("exit status %d", code)}
 	}
@@ -77,11 +80,19 @@ func (e executor) input(in io.Reader) ([]byte, error) {
 	return all, err
 }
 
+// sendSize is how much is written at once, in bytes: a frame of SPDY has less
+// than 16 MiB.
+const sendSize = 1 << 20
+
 // send writes to a stream that was asked for.
 func send(to io.Writer, wanted bool, text []byte) error {
 	if !wanted || to == nil {
 		return nil
 	}
-	_, err := io.Copy(to, bytes.NewReader(text))
-	return err
+	for part := range slices.Chunk(text, sendSize) {
+		if _, err := to.Write(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -53,6 +53,11 @@ func TestExec(t *testing.T) {
 	if err == nil || errors.As(err, &exit) || !strings.Contains(err.Error(), "no guest agent") || strings.HasSuffix(err.Error(), ": unavailable") {
 		t.Errorf("without an agent: %v", err)
 	}
+	out.Reset()
+	err = execute(t, h, &runtimeapi.ExecRequest{Cmd: []string{"flood"}, Stdout: true}, remotecommand.StreamOptions{Stdout: &out})
+	if err == nil || !strings.Contains(err.Error(), "the output is cut off") || out.Len() != 16<<20 {
+		t.Errorf("more than is kept: %v, %d bytes", err, out.Len())
+	}
 	if _, err := h.Server.Exec(&runtimeapi.ExecRequest{ContainerId: h.container, Cmd: []string{"x"}}); err == nil {
 		t.Error("a session without a stream was accepted")
 	}
