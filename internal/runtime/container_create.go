@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,7 +75,7 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 	// Held until the record says that it is in use.
 	image, release, err := r.Images.Acquire(ctx, cfg.GetImage().GetImage())
 	if err != nil {
-		return "", fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), err)
+		return "", fmt.Errorf("container %s: %w", cfg.GetMetadata().GetName(), explainImage(err, cfg.GetImage()))
 	}
 	defer release()
 	if image.Damaged != nil {
@@ -101,6 +102,16 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, cfg *runtimeapi.C
 	}
 	// gofail: var containerCreated struct{}
 	return v.id, nil
+}
+
+// explainImage says of an image that is not here why that may be: by its name
+// kubelet may have pulled it for containers.
+func explainImage(err error, image *runtimeapi.ImageSpec) error {
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	return fmt.Errorf("image %q is not among this node's images for VMs: such a one has a name that begins with %s, "+
+		"or its pod has the annotation kubernetes.io/target-runtime: virtlet.cloud: %w", cmp.Or(image.GetUserSpecifiedImage(), image.GetImage()), images.Prefix, err)
 }
 
 // unmakeContainer undoes a container that was not made, and those of the pod's
