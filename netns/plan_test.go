@@ -308,3 +308,18 @@ func TestRandomMAC(t *testing.T) {
 		}
 	}
 }
+
+// TestMappedAddresses: IPv4 in the notation of IPv6 is IPv4.
+func TestMappedAddresses(t *testing.T) {
+	o := veth(2, "eth0", "02:00:00:00:00:01")
+	o.addresses, o.connected = prefixes("10.1.0.5/24"), prefixes("10.1.0.0/24")
+	r := resultOf("::ffff:10.1.0.5/120 ::ffff:10.1.0.1")
+	r.Routes = []*types.Route{{Dst: *toIPNet(netip.MustParsePrefix("::ffff:172.16.0.0/108"))}, {Dst: *toIPNet(netip.MustParsePrefix("::ffff:0.0.0.0/64"))}}
+	nics, err := plan(r, []*observedLink{o}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := nics[0].nic, routes("172.16.0.0/12 10.1.0.1"); !reflect.DeepEqual(got.Routes, want) || !podIPs(r)[0].Is4() {
+		t.Errorf("interface %+v, want routes %v, addresses %v", got, want, podIPs(r))
+	}
+}
