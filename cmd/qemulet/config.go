@@ -171,15 +171,19 @@ func shellQuote(s string) string {
 
 func newConfigCheckCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check FILE...",
+		Use:   "check [FILE...]",
 		Short: "Tell whether files with settings are understood",
 		Long: `Tell whether files with settings are understood: a settings file, or in YAML a
-VirtletConfigMapping or the ConfigMap virtlet-config. All that is wrong is said,
-with what would be accepted; the exit code is 1 then.`,
-		Example: `  qemulet config check /etc/qemulet/config.yaml
+VirtletConfigMapping or the ConfigMap virtlet-config. Without one it is the node's
+own, ` + config.DefaultFile + `. All that is wrong is said, with what would be
+accepted; the exit code is 1 then.`,
+		Example: `  qemulet config check
+  qemulet config check new.yaml
   kubectl get -n kube-system vcm ssd-nodes -o yaml | qemulet config check -`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
+			if len(files) == 0 {
+				files = []string{config.DefaultFile}
+			}
 			var errs []error
 			for _, file := range files {
 				errs = append(errs, checkSettings(cmd, file))

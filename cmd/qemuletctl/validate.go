@@ -19,7 +19,8 @@ import (
 const validateHelp = `Look whether VMs can run, and say what to do where they cannot.
 
 On a node: whether the daemon answers, QEMU and the CNI configuration are usable,
-KVM works, and the proxy is between kubelet and the runtimes (criproxy doctor).
+KVM works, and the proxy is between kubelet and the runtimes (criproxy doctor), if
+a kubelet or the proxy is there to be used.
 From afar: the same of each node with the label extraRuntime=virtlet, whether the
 nodes and the pods of the DaemonSet on them are ready, kubelet knows of VMs, which
 it does by the proxy, and the RuntimeClass is there.
@@ -81,6 +82,10 @@ func (v *validation) here(ctx context.Context, r reach.Reach) {
 	for _, d := range daemons {
 		v.daemon(ctx, d)
 	}
+	if property(ctx, "kubelet.service", "LoadState") == "not-found" && property(ctx, "criproxy.service", "UnitFileState") == "disabled" {
+		v.note("no kubelet is installed here, and the proxy is not enabled: pods come from `qemulet run` and crictl")
+		return
+	}
 	v.proxy(ctx)
 }
 
@@ -128,11 +133,16 @@ func (v *validation) proxy(ctx context.Context) {
 // proxyArgs are what node-install.sh gives to the service; none where there is no
 // systemd.
 func proxyArgs(ctx context.Context) []string {
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=Environment", "--value", "criproxy.service").Output()
+	return proxyArgsIn(property(ctx, "criproxy.service", "Environment"))
+}
+
+// property is what systemd says of a unit; "" where there is no systemd.
+func property(ctx context.Context, unit, name string) string {
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property="+name, "--value", unit).Output()
 	if err != nil {
-		return nil
+		return ""
 	}
-	return proxyArgsIn(string(out))
+	return strings.TrimSpace(string(out))
 }
 
 // proxyArgsIn reads the environment as systemctl writes it: a variable with spaces

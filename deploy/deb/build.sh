@@ -34,6 +34,7 @@ for page in "$root"/man/*; do
   file "$page.gz" "usr/share/man/man${page##*.}/${page##*/}.gz"
 done
 rm -r "$root/man"
+ln -s qemuletctl.1.gz "$root/usr/share/man/man1/kubectl-virt.1.gz"
 
 for name in qemulet qemuletctl; do
   "$programs/$name" completion bash | text usr/share/bash-completion/completions/$name
@@ -54,9 +55,16 @@ for rules in "$deploy"/base/images/*.yaml; do
 done
 
 doc=usr/share/doc/qemulet
-{ echo "qemulet is at https://github.com/qemulet/qemulet and has this license:"; echo; cat "$top/LICENSE"; } | text $doc/copyright
+text $doc/copyright <<'EOF'
+qemulet is at https://github.com/qemulet/qemulet
+
+Copyright 2026 the authors of qemulet
+License: Apache License, Version 2.0; on Debian systems it is in /usr/share/common-licenses/Apache-2.0
+EOF
 printf 'qemulet (%s) unstable; urgency=medium\n\n  * See the history of the repository.\n\n -- %s  %s\n' \
   "$version" "qemulet <qemulet@users.noreply.github.com>" "$(date -Rud "@$SOURCE_DATE_EPOCH")" | gzip -9n | text $doc/changelog.gz
+# As all programs of Go.
+echo 'qemulet: statically-linked-binary *' | text usr/share/lintian/overrides/qemulet
 
 mkdir "$root/DEBIAN"
 (cd "$root" && find etc -type f | sort | sed 's,^,/,') >"$root/DEBIAN/conffiles"
