@@ -25,7 +25,9 @@ func newConfigCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Show and check settings",
 		Long:  "Show the settings of this node, and check files with settings before they count.",
-		Args:  cobra.NoArgs,
+		Example: `  qemulet config dump
+  qemulet config check new.yaml`,
+		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(newConfigDumpCommand(), newConfigCheckCommand())
 	return cmd
