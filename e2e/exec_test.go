@@ -56,3 +56,28 @@ func execWithoutAgent(t *testing.T, vm *node.VM) {
 	}
 	mentions(t, vm.Node.CrictlFails(t, "exec", "-it", vm.ID, "sh"), "tty", "attach")
 }
+
+// A guest that boots again has another agent, which knows nothing of what was asked of the one before.
+func TestExecAfterReboot(t *testing.T) {
+	t.Parallel()
+	n := node.Start(t, node.Options{})
+	vm := sharesVM(t, n, "again", nil)
+	vm.Run(t)
+	vm.WaitReady(t)
+	exec := func(cmd ...string) error {
+		_, err := n.Runtime.ExecSync(t.Context(), &runtimeapi.ExecSyncRequest{ContainerId: vm.ID, Cmd: cmd, Timeout: 60})
+		return err
+	}
+	check(t, exec("true"))
+	under := make(chan error, 1)
+	go func() { under <- exec("sh", "-c", "touch /run/under; sleep 50.5") }()
+	c := vm.Attach(t)
+	c.Send("until [ -e /run/under ]; do sleep 0.1; done; reboot -f\n")
+	c.Expect(`@@GUEST boot .* count=2`, node.BootLimit)
+	c.Expect(`@@GUEST ready`, node.BootLimit)
+	begin := time.Now()
+	node.Eventually(t, 30*time.Second, func() error { return exec("true") })
+	t.Logf("after %v; what was under way: %v", time.Since(begin), <-under)
+	vm.Remove(t)
+	n.NoLeaks(t)
+}

@@ -128,7 +128,7 @@ func (r *Runtime) agent(ctx context.Context, v *vm) (*qmp.Agent, error) {
 	if m == nil || m.QMP() == nil {
 		return nil, notRunning(v)
 	}
-	if a := v.guestAgent(); a != nil && !a.Lost() {
+	if a := v.guestAgent(); a != nil {
 		return a, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, agentLimit)

@@ -73,9 +73,14 @@ func (v *vm) clearRunning() {
 	}
 }
 
+// guestAgent is the connection to the guest agent, nil for none. One that is
+// lost is closed: QEMU lets nobody else in before.
 func (v *vm) guestAgent() *qmp.Agent {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.guest != nil && v.guest.Lost() {
+		v.closeAgent()
+	}
 	return v.guest
 }
 
