@@ -13,7 +13,7 @@ POD ?= examples/cirros-vm.yaml
 ARGS ?=
 FUZZTIME ?= 10s
 
-.PHONY: build man run test e2e unit lint bench manifests deb fuzz-short guests guest-tiny guest-tiny-9p guest-debian deps crictl critest cluster-programs clean help
+.PHONY: build man run test e2e unit lint bench manifests deb fuzz-short guests guest-tiny guest-tiny-9p guest-debian guest-node deps crictl critest cluster-programs clean help
 
 build: ## build the programs into bin/
 	@mkdir -p bin
@@ -30,7 +30,7 @@ test: deps ## run all tests, with real virtual machines (installs what is missin
 	@scripts/test.sh . deploy e2e
 
 e2e: deps ## run the long tests: a real Kubernetes of one node, with kubelet, containerd and kubectl; its first build takes a quarter of an hour
-	@$(MAKE) -j3 build cluster-programs guest-tiny guest-tiny-9p guest-debian
+	@$(MAKE) -j3 build cluster-programs guest-tiny guest-tiny-9p guest-debian guest-node
 	@export QEMULET_E2E_LONG=1; scripts/test.sh e2e -- -run '^TestLong' .; status=$$?; scripts/test.sh e2e -- ./cluster && exit $$status
 
 unit: deps ## run the tests of the packages only, not the end-to-end ones
@@ -53,9 +53,9 @@ bench: deps ## measure starts, stops, memory, listing, re-adoption, pulls and ne
 fuzz-short: ## run every fuzz test for FUZZTIME (10s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
-guests: guest-tiny guest-tiny-9p guest-debian ## build the guest images (kept outside the clone, see e2e/guests/build.sh)
+guests: guest-tiny guest-tiny-9p guest-debian guest-node ## build the guest images (kept outside the clone, see e2e/guests/build.sh)
 
-guest-tiny guest-tiny-9p guest-debian: guest-%: deps
+guest-tiny guest-tiny-9p guest-debian guest-node: guest-%: deps
 	@e2e/guests/build.sh $* >/dev/null
 
 deps: ## install the Debian packages that this machine lacks

@@ -4,6 +4,7 @@
 #   tiny     Debian's cloud kernel and static busybox; stands for CirrOS
 #   tiny-9p  the same on Debian's generic kernel, which has 9p (the cloud kernel has not), and with qemu-guest-agent; boots slower
 #   debian   a Debian 12 cloud image: systemd, cloud-init, openssh-server, qemu-guest-agent
+#   node     a Debian 12 that qemulet can be installed on: systemd, QEMU, CNI plugins, qemu-guest-agent
 #
 # An image is built once for each state of its recipe and kept in ${QEMULET_CACHE:-${XDG_CACHE_HOME:-~/.cache}/qemulet}.
 # A build happens in a temporary folder and appears under its name only when complete; two builds of the same image wait
@@ -15,8 +16,8 @@ set -euo pipefail
 recipe() {
   case $1 in
     tiny | tiny-9p) printf '%s\n' "$guests_dir/tiny/build.sh" "$guests_dir/tiny" "$guests_dir/disk.sh" ;;
-    debian) printf '%s\n' "$guests_dir/debian/build.sh" "$guests_dir/debian" "$guests_dir/disk.sh" ;;
-    *) die "unknown guest \"$1\": accepted are tiny, tiny-9p, debian" ;;
+    debian | node) printf '%s\n' "$guests_dir/debian/build.sh" "$guests_dir/debian" "$guests_dir/disk.sh" ;;
+    *) die "unknown guest \"$1\": accepted are tiny, tiny-9p, debian, node" ;;
   esac
 }
 
@@ -58,5 +59,5 @@ if [ "${1:-}" = --path ]; then
   path_of "${2:?guest}"
   exit
 fi
-[ $# -gt 0 ] || die "usage: build.sh [--path] tiny|tiny-9p|debian ..."
+[ $# -gt 0 ] || die "usage: build.sh [--path] tiny|tiny-9p|debian|node ..."
 for guest; do build "$guest"; done

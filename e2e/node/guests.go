@@ -17,7 +17,7 @@ func Top() string {
 	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
 }
 
-// Guest returns the path of a built guest image: "tiny", "tiny-9p" or "debian". It fails when the image was not built.
+// Guest returns the path of a built guest image: "tiny", "tiny-9p", "debian" or "node". It fails when the image was not built.
 func Guest(tb testing.TB, name string) string {
 	tb.Helper()
 	path, err := guestPath(name)

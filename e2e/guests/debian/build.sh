@@ -1,14 +1,21 @@
 #!/bin/bash
-# build.sh debian TMP OUT.qcow2: Debian 12 as its cloud images are (cloud kernel, systemd, netplan over networkd,
-# cloud-init, OpenSSH, the guest agent), installed from Debian's packages into a folder, and the folder made a disk.
+# build.sh debian|node TMP OUT.qcow2: Debian 12 as its cloud images are (cloud kernel, systemd, netplan over networkd,
+# cloud-init, OpenSSH, the guest agent), installed from Debian's packages into a folder, and the folder made a disk. As a node
+# it has what the package of qemulet depends on instead of what cloud images have.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 . "$guests_dir/disk.sh"
-tmp=$2 out=$3
-size_mib=1536
+guest=$1 tmp=$2 out=$3
 
-packages=linux-image-cloud-amd64,systemd-sysv,udev,dbus,initramfs-tools,lz4,e2fsprogs,fdisk,cloud-init,cloud-guest-utils
-packages=$packages,netplan.io,openssh-server,qemu-guest-agent,sudo,iproute2,iputils-ping,login,passwd,procps,isc-dhcp-client
+packages=linux-image-cloud-amd64,systemd-sysv,udev,dbus,initramfs-tools,lz4,e2fsprogs,fdisk,qemu-guest-agent,iproute2,login,passwd,procps
+case $guest in
+  debian)
+    size_mib=1536
+    packages=$packages,cloud-init,cloud-guest-utils,netplan.io,openssh-server,sudo,iputils-ping,isc-dhcp-client ;;
+  node)
+    size_mib=3072
+    packages=$packages,qemu-system-x86,qemu-utils,containernetworking-plugins,iptables,ca-certificates,busybox-static ;;
+esac
 
 # The machine's own mirror, when it is a machine of the same release.
 sources=()
@@ -37,6 +44,11 @@ systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e
 rm -f /etc/ssh/ssh_host_* /etc/hostname
 : >/etc/machine-id
 EOF
+if [ "$guest" = node ]; then
+  chroot root systemctl -q add-wants multi-user.target guest-ready.service
+  echo node >root/etc/hostname
+  rm -r root/etc/cloud
+fi
 rm -rf root/var/cache/apt/* root/var/lib/apt/lists/* root/var/log/*.log root/tmp/* root/usr/share/mime
 
 cp root/boot/vmlinuz-* vmlinuz
