@@ -52,7 +52,8 @@ func CgroupPath(parent, name string) string {
 // CreateCgroup makes the control group with that absolute path, parents included,
 // in every hierarchy, and limits it; r may be nil. One that is there already is
 // taken over. Parents that a v2 hierarchy needs to hand the controllers down are
-// told to, and systemd is, where one of its slices is the parent. On an error nothing stays that was made here, save parents.
+// told to, and systemd is, where one of its slices is the parent. On an error
+// nothing stays that was made here, save parents.
 //
 // Of r the sections Memory, CPU, Pids, HugepageLimits and Unified are applied, with
 // the meaning of the OCI runtime specification; Devices is not, and the others

@@ -72,10 +72,10 @@ func (r *Runtime) updatePod(p *pod, change func(*store.Sandbox)) error {
 }
 
 func (r *Runtime) addPod(p *pod) {
+	defer r.Changed() // after the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pods[p.id] = p
-	r.Changed()
 }
 
 // knowsPod tells whether the sandbox has not been removed.
@@ -90,10 +90,10 @@ func (r *Runtime) dropPod(p *pod) error {
 	if err := r.DB.DeleteSandbox(p.id); err != nil {
 		return err
 	}
+	defer r.Changed() // after the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.pods, p.id)
-	r.Changed()
 	if p.record().Phase != store.SandboxCreating {
 		r.events.tell(p, p.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	}

@@ -196,10 +196,10 @@ func (r *Runtime) endVM(v *vm, change func(*store.Container)) error {
 }
 
 func (r *Runtime) addVM(v *vm) {
+	defer r.Changed() // after the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.vms[v.id] = v
-	r.Changed()
 }
 
 // dropVM removes the record and then the container.
@@ -207,10 +207,10 @@ func (r *Runtime) dropVM(v *vm) error {
 	if err := r.DB.DeleteContainer(v.id); err != nil {
 		return err
 	}
+	defer r.Changed() // after the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.vms, v.id)
-	r.Changed()
 	if v.record().Phase != store.ContainerCreating {
 		r.events.tell(v.pod, v.id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	}
